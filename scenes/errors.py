@@ -1,0 +1,29 @@
+"""The errors a user sees: one sentence each, saying where it went wrong and what to do."""
+
+
+class TvrError(Exception):
+    """The work or the data failed; the command ends with status 1."""
+
+    exit_status = 1
+
+
+class ConfigError(TvrError):
+    """Wrong usage or configuration, found before work began; the command ends with status 2."""
+
+    exit_status = 2
+
+
+class PlanError(TvrError):
+    """No scene satisfying the rules was found in the allowed number of tries."""
+
+
+class DataError(TvrError):
+    """A file is missing, unreadable, or does not say what its schema asks for."""
+
+
+class RenderError(TvrError):
+    """Blender could not draw a sample."""
+
+
+class TrainingError(TvrError):
+    """A model could not be loaded, trained or run."""

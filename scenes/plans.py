@@ -1,0 +1,53 @@
+"""A plan: everything about a sample that is decided before a pixel is drawn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scenes.cameras import Camera
+from scenes.states import State
+from scenes.transformations import Transformation, replay
+from scenes.world import World
+
+
+@dataclass(frozen=True)
+class Light:
+    """A square area light that faces the origin.
+
+    Attributes:
+        position: Blender units.
+        color: linear RGB, 0 to 1.
+        size: edge length, Blender units.
+        power: watts.
+    """
+
+    position: tuple[float, float, float]
+    color: tuple[float, float, float]
+    size: float
+    power: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sample shows.
+
+    Attributes:
+        id: the sample's number, at least six digits.
+        seed: the seed its random choices came from.
+        preset: name of the configuration.
+        cameras: all cameras of the sample by name.
+        views: (state, camera name) of every image, in the order of rendering.
+    """
+
+    id: str
+    seed: int
+    preset: str
+    cameras: Mapping[str, Camera]
+    views: tuple[tuple[str, str], ...]
+    lights: Mapping[str, Light]
+    initial: State
+    final: State
+    transformations: tuple[Transformation, ...]
+
+    def states(self, world: World) -> tuple[State, ...]:
+        """Every state from the initial to the final one."""
+        return replay(self.initial, self.transformations, world)

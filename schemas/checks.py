@@ -1,0 +1,117 @@
+"""Checking documents against the JSON Schemas, with messages that name file, field and cure."""
+
+import difflib
+import json
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+from referencing import Registry, Resource
+
+from scenes.errors import DataError, TvrError
+
+FOLDER = Path(__file__).parent
+
+
+@cache
+def _registry() -> Registry[Any]:
+    documents = {p.name: json.loads(p.read_text()) for p in sorted(FOLDER.glob("*.schema.json"))}
+    return Registry().with_resources(
+        (name, Resource.from_contents(document)) for name, document in documents.items()
+    )
+
+
+@cache
+def _validator(schema: str) -> Draft202012Validator:
+    registry = _registry()
+    return Draft202012Validator(registry.contents(f"{schema}.schema.json"), registry=registry)
+
+
+def check(
+    document: Any, schema: str, where: str | Path, error: type[TvrError] = DataError
+) -> None:
+    """Raise `error`, naming `where` and the field, unless `document` fits the schema.
+
+    Args:
+        document: parsed JSON or YAML.
+        schema: the name of a file in this folder without `.schema.json`.
+        where: the file (and line) the document came from.
+        error: what to raise.
+    """
+    problem = best_match(_validator(schema).iter_errors(document))
+    if problem is not None:
+        raise error(f"{where}: {describe(problem)}")
+
+
+def describe(problem: ValidationError) -> str:
+    """One sentence for one violation: the path of the field, its value, what was expected."""
+    path = ".".join(str(p) for p in problem.absolute_path)
+    if problem.validator == "additionalProperties":
+        known = list(problem.schema.get("properties", {}))
+        unknown = sorted(set(problem.instance) - set(known))[0]
+        near = difflib.get_close_matches(unknown, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+        return f"{path + '.' if path else ''}{unknown}: unknown key; {hint}"
+    message = problem.message if len(problem.message) < 200 else problem.message[:200] + " …"
+    return f"{path}: {message}" if path else message
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        DataError: it is missing, unreadable, no JSON, or holds NaN or infinity.
+    """
+    return parse_json(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        DataError: it is missing or unreadable.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DataError(f"{path}: cannot be read ({problem})") from None
+
+
+def parse_json(text: str, where: str | Path) -> Any:
+    """Parse JSON strictly.
+
+    Raises:
+        DataError: the text is no JSON, or holds NaN or infinity.
+    """
+
+    def refuse(constant: str) -> float:
+        raise DataError(f"{where}: holds {constant}, which JSON does not allow")
+
+    try:
+        document = json.loads(text, parse_constant=refuse)
+    except (json.JSONDecodeError, RecursionError) as problem:
+        raise DataError(f"{where}: is not valid JSON ({problem})") from None
+    if isinstance(document, float) and not math.isfinite(document):
+        raise DataError(f"{where}: holds a number out of range")
+    return document
+
+
+def read_jsonl(path: Path, schema: str) -> list[Any]:
+    """All lines of a JSON Lines file, each checked against a schema; blank lines are skipped.
+
+    Raises:
+        DataError: the file cannot be read, or a line is not what the schema asks for.
+    """
+    documents = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            document = parse_json(line, where)
+            check(document, schema, where)
+            documents.append(document)
+    return documents

@@ -1,0 +1,188 @@
+"""Reading the configuration of a data set: preset or file, then overrides, then checks."""
+
+import copy
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scenes.errors import ConfigError
+from schemas.checks import check
+
+PRESETS = Path(__file__).parent.parent / "scenes" / "presets"
+
+Config = dict[str, Any]
+"""A resolved configuration: every key present, fit for `config.schema.json`."""
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the project."""
+    return sorted(p.stem for p in PRESETS.glob("*.yaml"))
+
+
+def load_config(source: str | Path = "star", overrides: Iterable[str] = ()) -> Config:
+    """Resolve a preset name or a YAML file, with `key=value` overrides on top.
+
+    >>> load_config("star", ["image.width=160"])["image"]
+    {'width': 160, 'height': 240}
+
+    Raises:
+        ConfigError: unknown preset or key, wrong type, or a combination that makes no sense.
+    """
+    document, name = _read(str(source))
+    for override in overrides:
+        document = merge(document, parse_override(override))
+    document = _without_removed({**document, "preset": name})
+    _normalise(document)
+    check(document, "config", source, ConfigError)
+    check_meaning(document, source)
+    return document
+
+
+def parse_override(text: str) -> Config:
+    """`a.b=value` as a nested mapping; the value is read as YAML.
+
+    Raises:
+        ConfigError: the text has another form.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set {text}: write key=value, for example image.width=160")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {text}: the value is not valid YAML") from None
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return nested  # type: ignore[no-any-return]  # at least one part was wrapped around it
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Config:
+    """`base` with `change` on top; mappings are merged, everything else is replaced."""
+    result = dict(copy.deepcopy(base))
+    for key, value in change.items():
+        old = result.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = merge(old, value) if both else copy.deepcopy(value)  # type: ignore[arg-type]
+    return result
+
+
+def read_yaml(path: Path) -> Config:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: it is missing, unreadable, or something else.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
+        reason = " ".join(str(problem).split())
+        raise ConfigError(f"{path}: cannot be read as YAML ({reason})") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
+    return document
+
+
+def _read(source: str, seen: tuple[str, ...] = ()) -> tuple[Config, str]:
+    """The document with everything it builds on merged in, and the name of its preset."""
+    if source in seen:
+        raise ConfigError(f"{source}: presets build on each other in a circle")
+    if source in preset_names():
+        path, name = PRESETS / f"{source}.yaml", source
+    elif Path(source).suffix in (".yaml", ".yml"):
+        path, name = Path(source), Path(source).stem
+    else:
+        raise ConfigError(
+            f"--config {source}: neither a preset ({', '.join(preset_names())}) nor a .yaml file"
+        )
+    document = read_yaml(path)
+    parent = document.pop("preset", None if source == "trance" else "trance")
+    if parent is None:
+        return document, name
+    if not isinstance(parent, str):
+        raise ConfigError(f"{path}: preset: {parent!r} is not a name")
+    base, _ = _read(parent, (*seen, source))
+    return merge(base, document), name
+
+
+def _without_removed(document: Config) -> Config:
+    """In the tables of `world`, `lights.lamps` and `cameras.named`, null removes an entry."""
+    result = copy.deepcopy(document)
+    tables = [("world", k) for k in ("shapes", "sizes", "materials", "colors", "directions")]
+    for block, key in [*tables, ("lights", "lamps"), ("cameras", "named")]:
+        outer = result.get(block)
+        inner = outer.get(key) if isinstance(outer, dict) else None
+        if isinstance(outer, dict) and isinstance(inner, dict):
+            outer[key] = {k: v for k, v in inner.items() if v is not None}
+    return result
+
+
+def _normalise(document: Config) -> None:
+    """A single number where a range is asked for means exactly that number."""
+    ranges = [
+        ("objects", "total"),
+        ("objects", "visible"),
+        ("transformations", "count"),
+        *(
+            (("cameras", "shell"), key)
+            for key in ("azimuth", "elevation", "distance", "focal_length", "angle")
+        ),
+    ]
+    for where, key in ranges:
+        block: Any = document
+        for part in (where,) if isinstance(where, str) else where:
+            block = block.get(part, {}) if isinstance(block, dict) else {}
+        value = block.get(key) if isinstance(block, dict) else None
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            block[key] = [value, value]
+
+
+def check_meaning(config: Config, where: str | Path) -> None:
+    """What a schema cannot say: ranges in order, names that exist, rules that can be met.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+
+    def refuse(key: str, why: str) -> None:
+        raise ConfigError(f"{where}: {key}: {why}")
+
+    shell = config["cameras"]["shell"]
+    for key, values in [
+        ("objects.total", config["objects"]["total"]),
+        ("objects.visible", config["objects"]["visible"]),
+        ("transformations.count", config["transformations"]["count"]),
+        *((f"cameras.shell.{k}", v) for k, v in shell.items() if isinstance(v, list)),
+    ]:
+        if values is not None and values[0] > values[1]:
+            refuse(key, f"{values} is reversed; write [smallest, largest]")
+    total, visible = config["objects"]["total"], config["objects"]["visible"]
+    if total is not None and visible[0] > total[0]:
+        refuse("objects.visible", f"{visible[0]} objects cannot be visible when only {total[0]} exist")
+    if visible[1] > 254 or (total is not None and total[1] > 254):
+        refuse("objects.total", "a mask holds at most 254 objects")
+    cameras = config["cameras"]
+    for key in ("initial", "final"):
+        special = {"random"} if key == "initial" else {"random", "same"}
+        for name in cameras[key]:
+            if name not in cameras["named"] and name not in special:
+                known = ", ".join([*cameras["named"], *sorted(special)])
+                refuse(f"cameras.{key}", f"{name!r} is not a camera; known are {known}")
+    if set(cameras["named"]) & {"random", "same"}:
+        refuse("cameras.named", "a camera cannot be called random or same")
+    if len(set(cameras["initial"])) < len(cameras["initial"]) and "random" not in cameras["initial"]:
+        refuse("cameras.initial", "a camera is named twice")
+    world, attributes = config["world"], config["transformations"]["attributes"]
+    for attribute, table in [("shape", "shapes"), ("size", "sizes"), ("color", "colors"), ("material", "materials")]:
+        if attribute in attributes and len(world[table]) < 2:
+            refuse(f"world.{table}", f"needs two entries, or {attribute} cannot change")
+    if world["visible_area"] > world["valid_area"]:
+        refuse("world.visible_area", "is larger than world.valid_area")
+    pixels = config["image"]["width"] * config["image"]["height"]
+    if pixels > 64_000_000:
+        refuse("image", f"{pixels} pixels; at most 64,000,000 are possible")
+    if config["visibility"]["min_pixels"] > 320 * 240:
+        refuse("visibility.min_pixels", "is more than the 320 x 240 image it is counted in")

@@ -1,0 +1,201 @@
+"""The data set folder: opening it, going through it, and adding a sample whole or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from scenes.errors import DataError
+from scenes.world import World
+from schemas.checks import check, read_json, read_jsonl
+from schemas.config import Config
+from schemas.records import SCHEMA_VERSION, Pair, Sample
+
+SAMPLES_PER_FOLDER = 1000
+
+
+def sample_id(index: int) -> str:
+    """`17` is `000017`."""
+    return f"{index:06d}"
+
+
+def sample_folder(root: Path, sample: str) -> Path:
+    """Where a sample lies: 1,000 of them to a parent folder."""
+    return root / "samples" / f"{int(sample) // SAMPLES_PER_FOLDER:05d}" / sample
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set folder that was opened and whose manifest was checked."""
+
+    root: Path
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, root: str | Path) -> "Dataset":
+        """Open an existing folder.
+
+        Raises:
+            DataError: it is no data set, or one of a newer schema.
+        """
+        root = Path(root)
+        path = root / "dataset.json"
+        if not path.is_file():
+            raise DataError(f"{root}: is not a data set (there is no dataset.json in it)")
+        manifest = read_json(path)
+        refuse_newer(manifest, path)
+        check(manifest, "dataset", path)
+        return cls(root, manifest)
+
+    @property
+    def config(self) -> Config:
+        """The resolved configuration that the samples were made with."""
+        config: Config = self.manifest["config"]
+        return config
+
+    @cached_property
+    def world(self) -> World:
+        """The vocabulary and geometry of this data set."""
+        return World.from_config(self.config["world"])
+
+    def ids(self) -> list[str]:
+        """The samples that are there, in order."""
+        return list(rendered(self.root))
+
+    def folder(self, sample: str) -> Path:
+        """The folder of a sample."""
+        return sample_folder(self.root, sample)
+
+    def sample(self, sample: str) -> Sample:
+        """Read and check one sample.
+
+        Raises:
+            DataError: it is missing or not what the schema asks for.
+        """
+        return read_sample(self.folder(sample) / "sample.json")
+
+    def samples(self) -> Iterator[Sample]:
+        """All samples, one at a time, in order."""
+        return (self.sample(i) for i in self.ids())
+
+    def split_names(self) -> list[str]:
+        """`scheme/name` of every split that was written."""
+        return sorted(
+            f"{p.parent.name}/{p.stem}" for p in (self.root / "splits").glob("*/*.jsonl")
+        )
+
+    def split(self, name: str) -> list[Pair]:
+        """The pairs of a split such as `cross-view/train`.
+
+        Raises:
+            DataError: there is no such split, or a line of it is wrong.
+        """
+        path = self.root / "splits" / f"{name}.jsonl"
+        if name not in self.split_names():
+            known = ", ".join(self.split_names()) or "none; run tvr split first"
+            raise DataError(f"{path}: there is no such split (known: {known})")
+        return [Pair(**line) for line in read_jsonl(path, "split")]
+
+    def write_split(self, name: str, pairs: Iterable[Pair]) -> Path:
+        """Write one split file, whole."""
+        path = self.root / "splits" / f"{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, "".join(dumps_line(p.to_json()) for p in pairs))
+        return path
+
+
+def read_sample(path: Path) -> Sample:
+    """Read and check one `sample.json`.
+
+    Raises:
+        DataError: it is missing, from a newer version, or not what the schema asks for.
+    """
+    data = read_json(path)
+    refuse_newer(data, path)
+    check(data, "sample", path)
+    return Sample.from_json(data)
+
+
+def refuse_newer(document: Any, path: Path) -> None:
+    """Raise DataError for a document that a later version of this project wrote."""
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise DataError(
+            f"{path}: schema_version {version} is newer than this program reads "
+            f"({SCHEMA_VERSION}); upgrade star-tvr"
+        )
+
+
+def manifest(config: Config, versions: Mapping[str, str]) -> dict[str, Any]:
+    """The content of `dataset.json` for a configuration."""
+    views = len(config["cameras"]["initial"]) + len(config["cameras"]["final"])
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "config": config,
+        "seed": config["seed"],
+        "versions": dict(versions),
+        "counts": {"samples": config["num_samples"], "images": config["num_samples"] * views},
+    }
+
+
+def rendered(root: Path) -> Iterator[str]:
+    """The ids of the samples that exist under `root`, in order."""
+    for parent in sorted((root / "samples").glob("[0-9]*")):
+        yield from sorted(p.name for p in parent.iterdir() if p.name.isdigit())
+
+
+def commit_sample(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
+    """Put a sample's folder in place: all its files, or nothing.
+
+    The files are written and synced under a hidden name first; the rename is the commit.
+
+    Raises:
+        OSError: for instance a full disk; nothing of the sample remains then.
+    """
+    final = sample_folder(root, sample)
+    draft = final.parent / f".{sample}.{os.getpid()}"
+    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        for name, content in files.items():
+            with open(draft / name, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if final.exists():
+            shutil.rmtree(final)
+        draft.rename(final)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def remove_drafts(root: Path) -> None:
+    """Delete what interrupted writers left behind."""
+    for draft in (root / "samples").glob("*/.[0-9]*"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is never seen half written."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def dumps(document: Any) -> str:
+    """The one JSON form of documents: indented, keys in order of writing, no NaN."""
+    return json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def dumps_line(document: Any) -> str:
+    """The one form of a line of JSON Lines."""
+    return json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n"

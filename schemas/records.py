@@ -1,0 +1,213 @@
+"""The records of a data set, and their form in `sample.json` and the split files."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from scenes.cameras import Camera
+from scenes.plans import Light, Plan
+from scenes.states import SceneObject, State
+from scenes.transformations import Transformation, answer_text
+from scenes.world import World
+
+SCHEMA_VERSION = 1
+
+Relations = Mapping[str, Mapping[int, tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class ObjectView:
+    """One object in one image.
+
+    Attributes:
+        bbox: (x0, y0, x1, y1) of the visible pixels, x1 and y1 excluded; None if none is visible.
+        pixels: number of visible pixels.
+        visibility: visible pixels over those that would be visible without the other objects.
+        center: (u, v), where the middle of the solid is projected, in pixels.
+        depth: distance of the middle along the viewing axis, Blender units.
+    """
+
+    index: int
+    bbox: tuple[int, int, int, int] | None
+    pixels: int
+    visibility: float
+    center: tuple[float, float]
+    depth: float
+
+
+@dataclass(frozen=True)
+class Image:
+    """One rendered image and its labels. `path` and `mask` are file names in the sample's folder."""
+
+    state: str
+    camera: str
+    path: str
+    mask: str | None
+    width: int
+    height: int
+    objects: tuple[ObjectView, ...]
+    relations: Relations
+
+    def to_json(self) -> dict[str, Any]:
+        """The form stored in `sample.json`."""
+        data = asdict(self)
+        data["objects"] = [
+            {**o, "bbox": o["bbox"] and list(o["bbox"]), "center": list(o["center"])}
+            for o in data["objects"]
+        ]
+        data["relations"] = {
+            name: {str(i): list(others) for i, others in table.items()}
+            for name, table in self.relations.items()
+        }
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Image":
+        """Read the form stored in `sample.json`."""
+        objects = tuple(
+            ObjectView(**{**o, "bbox": o["bbox"] and tuple(o["bbox"]), "center": tuple(o["center"])})
+            for o in data["objects"]
+        )
+        relations = {
+            name: {int(i): tuple(others) for i, others in table.items()}
+            for name, table in data["relations"].items()
+        }
+        return cls(**{**data, "objects": objects, "relations": relations})
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample as it lies on disk: the plan, the images and how they were made."""
+
+    plan: Plan
+    images: tuple[Image, ...]
+    render: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """Six digits or more."""
+        return self.plan.id
+
+    def image(self, state: str, camera: str) -> Image:
+        """The image of one state from one camera.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for image in self.images:
+            if (image.state, image.camera) == (state, camera):
+                return image
+        raise KeyError(f"{state}-{camera}")
+
+    def to_json(self, world: World) -> dict[str, Any]:
+        """The content of `sample.json`."""
+        first = self.images[0]
+        data = plan_to_json(self.plan, world, first.width, first.height)
+        data["images"] = [image.to_json() for image in self.images]
+        data["render"] = dict(self.render)
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Sample":
+        """Read the (already checked) content of `sample.json`."""
+        return cls(
+            plan=plan_from_json(data),
+            images=tuple(Image.from_json(image) for image in data["images"]),
+            render=data["render"],
+        )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One question: two images of one sample, named by their cameras. A line of a split."""
+
+    sample: str
+    initial: str
+    final: str
+
+    def to_json(self) -> dict[str, str]:
+        """The form of a split line."""
+        return asdict(self)
+
+
+def plan_to_json(plan: Plan, world: World, width: int, height: int) -> dict[str, Any]:
+    """Everything about a sample that is known before a pixel is drawn."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "id": plan.id,
+        "seed": plan.seed,
+        "preset": plan.preset,
+        "cameras": {
+            name: camera_to_json(camera, width, height) for name, camera in plan.cameras.items()
+        },
+        "lights": {name: asdict(light) for name, light in plan.lights.items()},
+        "states": {
+            "initial": _state_to_json(plan.initial, world),
+            "final": _state_to_json(plan.final, world),
+        },
+        "transformations": [
+            {
+                "object": t.object,
+                "attribute": t.attribute,
+                "before": _before(plan, k, world),
+                "value": t.value,
+            }
+            for k, t in enumerate(plan.transformations)
+        ],
+        "answer": answer_text(plan.transformations),
+        "images": [{"state": state, "camera": camera} for state, camera in plan.views],
+    }
+
+
+def plan_from_json(data: Mapping[str, Any]) -> Plan:
+    """The plan inside the (already checked) content of `sample.json`."""
+    return Plan(
+        id=data["id"],
+        seed=data["seed"],
+        preset=data["preset"],
+        cameras={
+            name: Camera(
+                tuple(c["position"]), tuple(c["target"]), c["focal_length"], c["sensor_width"]
+            )
+            for name, c in data["cameras"].items()
+        },
+        views=tuple((image["state"], image["camera"]) for image in data["images"]),
+        lights={
+            name: Light(tuple(v["position"]), tuple(v["color"]), v["size"], v["power"])
+            for name, v in data["lights"].items()
+        },
+        initial=_state_from_json(data["states"]["initial"]),
+        final=_state_from_json(data["states"]["final"]),
+        transformations=tuple(
+            Transformation(t["object"], t["attribute"], t["value"]) for t in data["transformations"]
+        ),
+    )
+
+
+def camera_to_json(camera: Camera, width: int, height: int) -> dict[str, Any]:
+    """A camera with its matrices for images of this size."""
+    return {
+        "position": list(camera.position),
+        "target": list(camera.target),
+        "focal_length": camera.focal_length,
+        "sensor_width": camera.sensor_width,
+        "azimuth": round(camera.azimuth, 6),
+        "elevation": round(camera.elevation, 6),
+        "distance": round(camera.distance, 6),
+        "intrinsics": camera.intrinsics(width, height).round(9).tolist(),
+        "world_to_camera": camera.world_to_camera().round(9).tolist(),
+    }
+
+
+def _before(plan: Plan, step: int, world: World) -> str | list[float]:
+    t = plan.transformations[step]
+    obj = plan.states(world)[step][t.object]
+    return list(obj.center(world)) if t.attribute == "position" else getattr(obj, t.attribute)
+
+
+def _state_to_json(state: State, world: World) -> dict[str, Any]:
+    return {"objects": [o.to_json(world) for o in state]}
+
+
+def _state_from_json(data: Mapping[str, Any]) -> State:
+    return tuple(SceneObject.from_json(o) for o in data["objects"])
