@@ -1,0 +1,46 @@
+# `make demo` and `make test` need Python 3.11 and make; they set up all the rest.
+# A Python that is not found by itself: make demo PYTHON=/path/to/python3.11
+
+BIN := .venv/bin
+JOBS ?= 2
+
+.PHONY: help setup setup-tests demo test lint format bench constraints clean distclean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup:  ## build .venv from constraints.txt (at once where it is up to date)
+	@.ci/setup
+
+setup-tests:
+	@.ci/setup tests
+
+demo: setup  ## the whole way, small: render, split, validate, train, evaluate, report
+	$(BIN)/tvr demo
+
+test: setup-tests lint  ## lint, then the whole test suite
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
+
+lint: setup  ## formatting, style and types, as pre-commit and `make test` check them
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup  ## put the code into the form that lint wants
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## run the benchmarks of tests/benchmarks
+	@for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+constraints:  ## pin what is in .venv now (first upgrade there what you want to upgrade)
+	@{ grep '^#' constraints.txt; \
+	   $(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean:  ## remove caches, build products and the demo's output
+	rm -rf build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## remove .venv as well
+	rm -rf .venv
