@@ -1,0 +1,368 @@
+"""The reward: predictions matched to the truth, and what every match pays.
+
+The reward of STAR-R1 (arXiv 2505.15804), its ablations, and Reason-RFT's tiers (arXiv 2503.20752)
+are nothing but `Weights`; docs/rewards.md gives the formula and its properties. For training there
+are functions in TRL's calling convention; the ones for other trainers are in adapters.py.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+from scipy.optimize import linear_sum_assignment
+
+from scenes.errors import ConfigError
+from scenes.transformations import Transformation
+from training.answers import Prediction, completion_text, parse, parse_truth
+
+Truth = str | Iterable[str | Transformation]
+Matching = Literal["one-to-one", "independent"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What everything pays. A tier that pays 0 is no match: its prediction is a wrong one.
+
+    Attributes:
+        exact: object, attribute and value match.
+        attribute: object and attribute match.
+        object: only the object matches.
+        change: attribute and value match, on another object.
+        kind: only the attribute matches.
+        wrong: each prediction without a match.
+        missing: each prediction fewer than there are true transformations.
+        gap: each prediction more or fewer than there are true transformations.
+        complete: all transformations right and nothing else.
+        format: the completion has the right form.
+        average: as in Reason-RFT: repeated predictions are dropped, and the sum is divided by the
+            larger of the numbers of predictions and truths and multiplied by the share of
+            predictions that were not dropped.
+    """
+
+    exact: float = 5.0
+    attribute: float = 1.5
+    object: float = 0.5
+    change: float = 0.0
+    kind: float = 0.0
+    wrong: float = -1.0
+    missing: float = -1.0
+    gap: float = 0.0
+    complete: float = 0.0
+    format: float = 1.0
+    average: bool = False
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "average":
+                if not isinstance(value, bool):
+                    raise ConfigError(f"reward.weights.average: {value!r} is not true or false")
+            elif isinstance(value, bool) or not isinstance(value, int | float):
+                raise ConfigError(f"reward.weights.{field.name}: {value!r} is not a number")
+            elif not math.isfinite(value):
+                raise ConfigError(f"reward.weights.{field.name}: must be a finite number")
+            elif field.name in ("wrong", "missing", "gap") and value > 0:
+                raise ConfigError(
+                    f"reward.weights.{field.name}: {value} is positive; write a penalty as a "
+                    "negative number"
+                )
+            elif field.name in ("exact", "attribute", "object", "change", "kind") and value < 0:
+                raise ConfigError(
+                    f"reward.weights.{field.name}: {value} is negative; a match pays 0 or more"
+                )
+
+
+STAR = Weights()
+
+PRESETS: Mapping[str, Weights] = {
+    "star": STAR,
+    "no-object": replace(STAR, object=0.0),
+    "no-attribute": replace(STAR, attribute=0.0),
+    "no-missing": replace(STAR, missing=0.0),
+    "no-wrong": replace(STAR, wrong=0.0),
+    "count-gap": replace(STAR, wrong=0.0, missing=0.0, gap=-1.0),
+    "binary": Weights(exact=0, attribute=0, object=0, wrong=0, missing=0, complete=1),
+    "reason-rft": Weights(
+        exact=1, attribute=0.5, object=0, change=0.5, kind=0.25, wrong=0, missing=0, average=True
+    ),
+}
+"""The reward of STAR-R1, the ablations of its table, and the tiers of Reason-RFT."""
+
+
+class Match(NamedTuple):
+    """One prediction, the truth that pays for it, and why.
+
+    Attributes:
+        prediction: a triplet, or the text of a piece that is none.
+        truth: None if the prediction is a wrong one.
+        tier: the name of the weight: exact, attribute, object, change, kind, or wrong.
+        points: the value of that weight.
+    """
+
+    prediction: Prediction
+    truth: Transformation | None
+    tier: str
+    points: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """A reward and how it came about.
+
+    Attributes:
+        format: the reward of the form.
+        accuracy: the reward of the answer.
+        matches: one for each prediction, in the order of the answer.
+        truth: the true transformations.
+    """
+
+    format: float
+    accuracy: float
+    matches: tuple[Match, ...]
+    truth: tuple[Transformation, ...]
+
+    @property
+    def total(self) -> float:
+        """The reward: form and answer together."""
+        return self.format + self.accuracy
+
+    @property
+    def unmatched(self) -> tuple[Transformation, ...]:
+        """The true transformations that paid for no prediction."""
+        paid = {match.truth for match in self.matches}
+        return tuple(t for t in self.truth if t not in paid)
+
+    def explain(self) -> str:
+        """The matching in words, a line for each prediction and each truth left over.
+
+        >>> answer = "<think></think><answer>2.color.red, 7.size.small</answer>"
+        >>> print(score(answer, "2.color.cyan, 0.shape.cube").explain())
+        2.color.red: attribute of 2.color.cyan, 1.5
+        7.size.small: wrong, -1
+        0.shape.cube: not found
+        format 1, accuracy 0.5, total 1.5
+        """
+        lines = [
+            f"{m.prediction}: {m.tier}{f' of {m.truth}' if m.truth else ''}, {m.points:g}"
+            for m in self.matches
+        ]
+        lines += [f"{t}: not found" for t in self.unmatched]
+        lines.append(f"format {self.format:g}, accuracy {self.accuracy:g}, total {self.total:g}")
+        return "\n".join(lines)
+
+
+def score(
+    completion: Any,
+    truth: Truth,
+    preset: str = "star",
+    matching: Matching = "one-to-one",
+    weights: Weights | Mapping[str, Any] | None = None,
+) -> Score:
+    """The reward of one completion.
+
+    >>> score("<think>The cube.</think><answer>2.color.red</answer>", "2.color.cyan").total
+    2.5
+
+    Args:
+        completion: a text or chat messages, see `completion_text`.
+        truth: the answer string, or a list of triplets.
+        preset: a key of `PRESETS`.
+        matching: `one-to-one`, or `independent`: the literal formula of the paper, in which every
+            prediction takes the best tier it reaches, whatever the others took.
+        weights: all weights instead of a preset, or changes to the preset by name.
+
+    Raises:
+        ConfigError: there is no such preset, matching or weight.
+        TripletError: the truth is not in the answer language.
+    """
+    prices = weights if isinstance(weights, Weights) else resolve_weights(preset, weights)
+    parsed = parse(completion_text(completion))
+    truths = _truth_of(truth) if isinstance(truth, str) else parse_truth(truth)
+    return Score(
+        prices.format if parsed.format_ok else 0.0,
+        *_score_answer(parsed.predictions, truths, prices, matching),
+        truths,
+    )
+
+
+def resolve_weights(preset: str, changes: Mapping[str, Any] | None = None) -> Weights:
+    """A preset with changes on top.
+
+    >>> resolve_weights("star", {"wrong": -2}).wrong
+    -2
+
+    Raises:
+        ConfigError: there is no such preset or weight, or a value makes no sense.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"reward.preset: {preset!r} is not one of {', '.join(PRESETS)}")
+    if not changes:
+        return PRESETS[preset]
+    names = [field.name for field in fields(Weights)]
+    for name in changes:
+        if name not in names:
+            raise ConfigError(f"reward.weights: {name!r} is not one of {', '.join(names)}")
+    return replace(PRESETS[preset], **changes)
+
+
+_truth_of = lru_cache(maxsize=4096)(parse_truth)
+
+
+def _tier(prediction: Transformation, truth: Transformation) -> str:
+    if prediction.object == truth.object:
+        if prediction.attribute != truth.attribute:
+            return "object"
+        return "exact" if prediction.value == truth.value else "attribute"
+    if prediction.attribute != truth.attribute:
+        return "wrong"
+    return "change" if prediction.value == truth.value else "kind"
+
+
+def _score_answer(
+    predictions: Sequence[Prediction],
+    truths: Sequence[Transformation],
+    weights: Weights,
+    matching: Matching,
+) -> tuple[float, tuple[Match, ...]]:
+    """The accuracy reward and the matches."""
+    given = len(predictions)
+    if weights.average:
+        predictions = list(dict.fromkeys(predictions))
+    # Every pair that pays: (prediction, truth, tier, points).
+    pairs = [
+        (i, j, tier, points)
+        for i, prediction in enumerate(predictions)
+        if isinstance(prediction, Transformation)
+        for j, truth in enumerate(truths)
+        if (tier := _tier(prediction, truth)) != "wrong" and (points := getattr(weights, tier)) > 0
+    ]
+    if matching == "one-to-one":
+        pairs = _assign(pairs, len(predictions), len(truths), -weights.wrong)
+    elif matching == "independent":
+        pairs.sort(key=lambda pair: pair[3])  # so that the best pair of a prediction comes last
+    else:
+        raise ConfigError(f"reward.matching: {matching!r} is not one-to-one or independent")
+    matches = [Match(p, None, "wrong", weights.wrong) for p in predictions]
+    for i, j, tier, points in pairs:
+        matches[i] = Match(predictions[i], truths[j], tier, points)
+
+    count, wanted = len(predictions), len(truths)
+    total = math.fsum(match.points for match in matches)
+    total += weights.missing * max(0, wanted - count) + weights.gap * abs(count - wanted)
+    if weights.complete and count == wanted and set(predictions) == set(truths):
+        total += weights.complete
+    if weights.average and count:
+        total *= count / given / max(count, wanted)
+    return total, tuple(matches)
+
+
+Pair = tuple[int, int, str, float]
+
+
+def _assign(pairs: list[Pair], count: int, wanted: int, saved: float) -> list[Pair]:
+    """The pairs of the assignment with the highest total.
+
+    A matched prediction earns its points and is not a wrong one, which saves another `saved`.
+    """
+    if len({p[0] for p in pairs}) == len(pairs) == len({p[1] for p in pairs}):
+        return pairs  # nobody competes for anything
+    rows = {i: row for row, i in enumerate(dict.fromkeys(p[0] for p in pairs))}
+    gains = [[0.0] * wanted for _ in rows]
+    for i, j, _, points in pairs:
+        gains[rows[i]][j] = points + saved
+    chosen_rows, chosen_truths = linear_sum_assignment(gains, maximize=True)
+    chosen = set(zip(chosen_rows.tolist(), chosen_truths.tolist(), strict=True))
+    return [p for p in pairs if (rows[p[0]], p[1]) in chosen]
+
+
+RewardFunction = Callable[..., list[float | None]]
+"""TRL's calling convention: `f(completions, **columns)`, one number or None for each completion."""
+
+
+def format_reward(
+    preset: str = "star", weights: Weights | Mapping[str, Any] | None = None
+) -> RewardFunction:
+    """A TRL reward function for the form of completions. It is named `format_reward` in logs.
+
+    >>> format_reward()(["<think></think><answer></answer>", "2.color.cyan"])
+    [1.0, 0.0]
+
+    Raises:
+        ConfigError: there is no such preset or weight.
+    """
+    prices = weights if isinstance(weights, Weights) else resolve_weights(preset, weights)
+
+    def format_reward(completions: Sequence[Any], **columns: Any) -> list[float | None]:
+        return [
+            float(prices.format) if parse(completion_text(c)).format_ok else 0.0
+            for c in completions
+        ]
+
+    return format_reward
+
+
+def accuracy_reward(
+    preset: str = "star",
+    matching: Matching = "one-to-one",
+    weights: Weights | Mapping[str, Any] | None = None,
+) -> RewardFunction:
+    """A TRL reward function for answers. It is named `accuracy_reward` in logs.
+
+    The data set's column `truth` holds the answer strings; where it is None the reward is None,
+    which TRL skips.
+
+    >>> accuracy_reward()(["<answer>2.color.cyan</answer>"], truth=["2.color.cyan"])
+    [5.0]
+
+    Raises:
+        ConfigError: there is no such preset, matching or weight.
+    """
+    prices = _checked(preset, matching, weights)
+
+    def accuracy_reward(
+        completions: Sequence[Any], truth: Sequence[Truth | None], **columns: Any
+    ) -> list[float | None]:
+        return [
+            None if t is None else float(score(c, t, matching=matching, weights=prices).accuracy)
+            for c, t in zip(completions, truth, strict=True)
+        ]
+
+    return accuracy_reward
+
+
+def combined_reward(
+    preset: str = "star",
+    matching: Matching = "one-to-one",
+    weights: Weights | Mapping[str, Any] | None = None,
+) -> RewardFunction:
+    """A TRL reward function for form and answer together, named `combined_reward` in logs.
+
+    >>> completion = [{"role": "assistant", "content": "<think></think><answer></answer>"}]
+    >>> combined_reward()([completion], truth=["2.color.cyan"])
+    [0.0]
+
+    Raises:
+        ConfigError: there is no such preset, matching or weight.
+    """
+    prices = _checked(preset, matching, weights)
+
+    def combined_reward(
+        completions: Sequence[Any], truth: Sequence[Truth | None], **columns: Any
+    ) -> list[float | None]:
+        return [
+            None if t is None else float(score(c, t, matching=matching, weights=prices).total)
+            for c, t in zip(completions, truth, strict=True)
+        ]
+
+    return combined_reward
+
+
+def _checked(
+    preset: str, matching: Matching, weights: Weights | Mapping[str, Any] | None
+) -> Weights:
+    """The weights; errors in preset, matching or weights show before training begins."""
+    prices = weights if isinstance(weights, Weights) else resolve_weights(preset, weights)
+    _score_answer((), (), prices, matching)
+    return prices
