@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -175,10 +175,11 @@ def commit_sample(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
         raise
 
 
-def remove_drafts(root: Path) -> None:
-    """Delete what interrupted writers left behind."""
+def remove_drafts(root: Path, samples: Collection[str]) -> None:
+    """Delete what interrupted writers of these samples left behind."""
     for draft in (root / "samples").glob("*/.[0-9]*"):
-        shutil.rmtree(draft, ignore_errors=True)
+        if draft.name.split(".")[1] in samples:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def write_whole(path: Path, text: str) -> None:

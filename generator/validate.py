@@ -1,0 +1,217 @@
+"""Checking a data set: every finding is one line that names the sample and the field."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from generator.labels import measure, visibility
+from scenes.errors import DataError, TvrError
+from scenes.rules import violations
+from scenes.states import visible_objects
+from scenes.visibility import look
+from schemas.checks import read_json
+from schemas.dataset import Dataset, read_sample
+from schemas.records import Image, Sample, plan_to_json
+
+LEAST_OVERLAP = 0.9
+"""Intersection over union that a mask and the computed silhouettes must reach, for objects of at
+least `LEAST_PIXELS` pixels."""
+
+LEAST_PIXELS = 150
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: where, and what."""
+
+    sample: str
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.sample}: {self.field}: {self.message}"
+
+    def to_json(self) -> dict[str, str]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def validate(dataset: Dataset, pixels: bool = False) -> Iterator[tuple[str, list[Finding]]]:
+    """Check every sample, then the data set as a whole; yields (what was checked, findings).
+
+    Args:
+        pixels: also compare masks with silhouettes computed from the geometry, and look at the
+            colours of transformed and untransformed objects.
+    """
+    seen: dict[str, str] = {}
+    for sample_id in dataset.ids():
+        findings = check_sample(dataset, sample_id, pixels)
+        try:
+            scene = repr(dataset.sample(sample_id).plan.initial)
+            if scene in seen:
+                findings.append(Finding(sample_id, "states", f"same scene as {seen[scene]}"))
+            seen.setdefault(scene, sample_id)
+        except TvrError:
+            pass  # check_sample has reported that it cannot be read
+        yield sample_id, findings
+    yield "data set", [*_check_counts(dataset), *_check_splits(dataset)]
+
+
+def check_sample(dataset: Dataset, sample_id: str, pixels: bool = False) -> list[Finding]:
+    """All findings about one sample."""
+    folder = dataset.folder(sample_id)
+    try:
+        sample = read_sample(folder / "sample.json")
+    except DataError as problem:
+        return [Finding(sample_id, "sample.json", str(problem).removeprefix(f"{folder}/"))]
+
+    def finding(field: str, message: str) -> Finding:
+        return Finding(sample_id, field, message)
+
+    findings: list[Finding] = []
+    if sample.id != sample_id:
+        findings.append(finding("id", f"is {sample.id}, but the folder is called {sample_id}"))
+    try:
+        findings += [finding(f"rule {v.rule}", v.detail) for v in _broken_rules(dataset, sample)]
+        findings += _check_stored_values(dataset, sample)
+    except (TvrError, KeyError, IndexError) as problem:
+        findings.append(finding("states", f"an object or value does not exist ({problem})"))
+        return findings
+    for image in sample.images:
+        findings += _check_image(dataset, sample, image, pixels)
+    expected = {"sample.json", *(i.path for i in sample.images)}
+    expected |= {i.mask for i in sample.images if i.mask}
+    for name in sorted({p.name for p in folder.iterdir()} - expected):
+        findings.append(finding(name, "is not mentioned in sample.json"))
+    return findings
+
+
+def _broken_rules(dataset: Dataset, sample: Sample) -> Iterator:  # type: ignore[type-arg]
+    config = dataset.config
+    return violations(
+        sample.plan,
+        dataset.world,
+        config["visibility"]["min_pixels"],
+        config["image"]["width"],
+        config["image"]["height"],
+    )
+
+
+def _check_stored_values(dataset: Dataset, sample: Sample) -> Iterator[Finding]:
+    """Everything in sample.json that follows from the rest of it must do so."""
+    stored = read_json(dataset.folder(sample.id) / "sample.json")
+    image = sample.images[0]
+    derived = plan_to_json(sample.plan, dataset.world, image.width, image.height)
+    for key in ("states", "transformations", "answer", "cameras"):
+        if stored[key] != derived[key]:
+            yield Finding(sample.id, key, "does not follow from the rest of sample.json")
+
+
+def _check_image(dataset: Dataset, sample: Sample, image: Image, pixels: bool) -> Iterator[Finding]:
+    folder = dataset.folder(sample.id)
+
+    def finding(field: str, message: str) -> Finding:
+        return Finding(sample.id, f"{image.state}-{image.camera}: {field}", message)
+
+    picture = _decode(folder / image.path, "RGB", (image.width, image.height))
+    if isinstance(picture, str):
+        yield finding(image.path, picture)
+    if image.mask is None:
+        return
+    mask = _decode(folder / image.mask, "L", (image.width, image.height))
+    if isinstance(mask, str):
+        yield finding(image.mask, mask)
+        return
+    state = sample.plan.initial if image.state == "initial" else sample.plan.final
+    objects = visible_objects(state, dataset.world)
+    indices = [o.index for o in objects]
+    unknown = sorted(set(np.unique(mask).tolist()) - {0, *(i + 1 for i in indices)})
+    if unknown:
+        yield finding(image.mask, f"holds {unknown}, which are not objects of this state")
+    if [o.index for o in image.objects] != indices:
+        yield finding("objects", f"lists {[o.index for o in image.objects]}, not {indices}")
+        return
+    camera = sample.plan.cameras[image.camera]
+    view = look(objects, camera, dataset.world, image.width, image.height)
+    for k, recorded in enumerate(image.objects):
+        box, count = measure(mask, recorded.index)
+        share = visibility(count, int(view.unoccluded[k]))
+        for field, here, there in [
+            ("bbox", recorded.bbox, box),
+            ("pixels", recorded.pixels, count),
+            ("visibility", recorded.visibility, share),
+        ]:
+            if here != there:
+                yield finding(
+                    f"objects.{recorded.index}.{field}", f"says {here}; the mask says {there}"
+                )
+        if pixels and count >= LEAST_PIXELS:
+            overlap = _overlap(mask == recorded.index + 1, view.ids == k)
+            if overlap < LEAST_OVERLAP:
+                yield finding(
+                    f"objects.{recorded.index}",
+                    f"mask and geometry overlap by {overlap:.2f} only (at least {LEAST_OVERLAP})",
+                )
+
+
+def _overlap(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    return float((first & second).sum() / max(1, (first | second).sum()))
+
+
+def _decode(path: Path, mode: str, size: tuple[int, int]) -> NDArray[np.uint8] | str:
+    """The pixels, or what is wrong with the file."""
+    if path.is_symlink():
+        return "is a link; a data set holds its own files"
+    try:
+        with PIL.Image.open(path) as picture:
+            picture.load()
+            if (picture.mode, picture.size) != (mode, size):
+                return f"is {picture.mode} {picture.size}, not {mode} {size}"
+            return np.asarray(picture)
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, SyntaxError, ValueError) as problem:
+        return f"cannot be decoded ({problem})"
+
+
+def _check_counts(dataset: Dataset) -> Iterator[Finding]:
+    wanted, there = dataset.manifest["counts"]["samples"], len(dataset.ids())
+    if there != wanted:
+        yield Finding(
+            "data set", "counts.samples", f"{there} of {wanted} samples are there; run tvr render"
+        )
+
+
+def _check_splits(dataset: Dataset) -> Iterator[Finding]:
+    """Known samples and cameras only, and no scene in two splits of a scheme."""
+    known = set(dataset.ids())
+    owner: dict[tuple[str, str], str] = {}
+    for name in dataset.split_names():
+        scheme = name.split("/")[0]
+        try:
+            pairs = dataset.split(name)
+        except DataError as problem:
+            yield Finding("data set", f"splits/{name}", str(problem))
+            continue
+        for pair in pairs:
+            if pair.sample not in known:
+                yield Finding(pair.sample, f"splits/{name}", "is not in the data set")
+                continue
+            first = owner.setdefault((scheme, pair.sample), name)
+            if first != name:
+                yield Finding(pair.sample, f"splits/{name}", f"is also in {first}")
+            images = {(i.state, i.camera) for i in _images(dataset, pair.sample)}
+            for view in (("initial", pair.initial), ("final", pair.final)):
+                if images and view not in images:
+                    yield Finding(pair.sample, f"splits/{name}", f"has no image {'-'.join(view)}")
+
+
+def _images(dataset: Dataset, sample: str) -> tuple[Image, ...]:
+    try:
+        return dataset.sample(sample).images
+    except DataError:
+        return ()  # reported with the sample itself

@@ -1,0 +1,137 @@
+"""What may happen in a scene. Each rule is one function; planner, validator and importer share them.
+
+A rule returns what breaks it, so an empty result means that it holds. Sources: TRANCE is Hong et
+al., CVPR 2021, section 4, and the settings of its published generator.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from scenes.plans import Plan
+from scenes.states import SceneObject, State, visible_objects
+from scenes.transformations import Transformation
+from scenes.visibility import look, reference_size
+from scenes.world import World
+
+
+def free_space(first: SceneObject, second: SceneObject, world: World) -> float:
+    """Space between the bounding circles of two objects, beyond the gap that the world asks for."""
+    distance = float(np.hypot(first.x - second.x, first.y - second.y))
+    return distance - first.radius(world) - second.radius(world) - world.gap
+
+
+def overlapping(first: SceneObject, second: SceneObject, world: World) -> bool:
+    """Whether two objects are closer than the world allows."""
+    return free_space(first, second, world) < -1e-9
+
+
+def overlaps(state: State, world: World) -> list[tuple[int, int]]:
+    """No overlap: the pairs of objects that are too close (TRANCE)."""
+    return [(a.index, b.index) for a, b in combinations(state, 2) if overlapping(a, b, world)]
+
+
+def out_of_range(state: State, world: World) -> list[int]:
+    """Valid area: the objects that stand outside it (TRANCE)."""
+    return [o.index for o in state if not world.in_valid_area(o.x, o.y)]
+
+
+def move_type(before: SceneObject, after: SceneObject, world: World) -> str | None:
+    """`inner`, `out` or `in`; None for a move that nobody can see, which is not allowed (TRANCE)."""
+    return {(True, True): "inner", (True, False): "out", (False, True): "in"}.get(
+        (before.visible(world), after.visible(world))
+    )
+
+
+def repeated(transformations: tuple[Transformation, ...]) -> list[tuple[int, str]]:
+    """Once only: (object, attribute) pairs that change more than once.
+
+    TRANCE allows it, and a sequence can then cancel itself.
+    """
+    pairs = [(t.object, t.attribute) for t in transformations]
+    return sorted({p for p in pairs if pairs.count(p) > 1})
+
+
+def without_effect(plan: Plan, world: World) -> list[Transformation]:
+    """A visible difference: the transformations that leave their attribute as it was."""
+    states = plan.states(world)
+    return [
+        t
+        for t, before, after in zip(plan.transformations, states, states[1:], strict=False)
+        if before[t.object] == after[t.object]
+    ]
+
+
+def leaving_changed(plan: Plan, world: World) -> list[int]:
+    """Observable (2): objects that leave the visible area although something else changed too."""
+    changed = [t.object for t in plan.transformations]
+    return sorted(
+        o
+        for o in set(changed)
+        if not plan.final[o].visible(world)
+        and (changed.count(o) > 1 or not plan.initial[o].visible(world))
+    )
+
+
+def hidden_changes(
+    plan: Plan, world: World, min_pixels: int, width: int, height: int
+) -> list[tuple[str, str, int]]:
+    """Observable (1) and (3): (state, camera, object) where a changed object cannot be seen.
+
+    A changed object shows at least `min_pixels`, counted at 320 x 240, in every view of the
+    initial and of the final state in which it is inside the visible area.
+
+    Args:
+        width, height: size of the images, for their proportions.
+    """
+    size = reference_size(width, height)
+    changed = {t.object for t in plan.transformations}
+    hidden = []
+    for state_name, camera in plan.views:
+        state = plan.initial if state_name == "initial" else plan.final
+        seen = visible_objects(state, world)
+        if not any(o.index in changed for o in seen):
+            continue
+        view = look(seen, plan.cameras[camera], world, *size)
+        hidden += [
+            (state_name, camera, o.index)
+            for o, pixels in zip(seen, view.pixels, strict=True)
+            if o.index in changed and pixels < min_pixels
+        ]
+    return hidden
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One broken rule."""
+
+    rule: str
+    detail: str
+
+
+def violations(
+    plan: Plan, world: World, min_pixels: int, width: int, height: int
+) -> Iterator[Violation]:
+    """Every rule that a plan breaks. The plan's objects and values must exist."""
+    states = plan.states(world)
+    for step, state in enumerate(states):
+        for a, b in overlaps(state, world):
+            yield Violation("no-overlap", f"objects {a} and {b} after {step} transformations")
+        for o in out_of_range(state, world):
+            yield Violation("valid-area", f"object {o} after {step} transformations")
+    for t, before, after in zip(plan.transformations, states, states[1:], strict=False):
+        if t.attribute == "position" and move_type(before[t.object], after[t.object], world) is None:
+            yield Violation("seen-move", f"{t} stays outside the visible area")
+    checks: list[tuple[str, Callable[[], list[object]]]] = [
+        ("once-only", lambda: list(repeated(plan.transformations))),
+        ("effect", lambda: list(without_effect(plan, world))),
+        ("changed-stays", lambda: list(leaving_changed(plan, world))),
+        ("observable", lambda: list(hidden_changes(plan, world, min_pixels, width, height))),
+    ]
+    for rule, find in checks:
+        for found in find():
+            yield Violation(rule, str(found))
+    if states[-1] != plan.final:
+        yield Violation("replay", "the transformations do not lead to the final state")

@@ -1,0 +1,333 @@
+"""From (configuration, seed, i) to the plan of sample `i`.
+
+The task comes from `balance`; a layout that shows it is then searched for. Only the layout is
+drawn again when a rule does not hold, never the task, so the rules cannot bend the balance.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenes.balance import Balance, Task
+from scenes.cameras import Camera, angle_between
+from scenes.errors import ConfigError, PlanError
+from scenes.plans import Light, Plan
+from scenes.rules import hidden_changes
+from scenes.seeds import derive, stream
+from scenes.states import SceneObject, State, on_grid
+from scenes.transformations import Transformation, apply, move
+from scenes.world import World
+
+Rng = np.random.Generator
+Triple = tuple[float, float, float]
+
+CAMERA_TRIES = 100
+
+
+class Unlucky(Exception):
+    """A layout that breaks a rule; `args[0]` names the rule. Another layout is tried."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Plans the samples of one configuration.
+
+    >>> from schemas.config import load_config
+    >>> plan = Sampler.from_config(load_config("star")).plan(0)
+    >>> plan == Sampler.from_config(load_config("star")).plan(0)
+    True
+    """
+
+    config: Mapping[str, Any]
+    world: World
+    balance: Balance
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Sampler":
+        """Prepare for a resolved configuration.
+
+        Raises:
+            ConfigError: no scene can satisfy it.
+        """
+        world = World.from_config(config["world"])
+        objects, changes = config["objects"], config["transformations"]
+        balance = Balance(
+            seed=config["seed"],
+            visible=tuple(objects["visible"]),
+            total=objects["total"] and tuple(objects["total"]),
+            count=tuple(changes["count"]),
+            attributes=tuple(changes["attributes"]),
+            values={a: world.values(a) for a in changes["attributes"]},
+            moves=tuple(changes["moves"]),
+        )
+        _refuse_full_area(world, balance)
+        return cls(config, world, balance)
+
+    def plan(self, index: int) -> Plan:
+        """The plan of sample `index`: a pure function of the configuration and `index`.
+
+        Raises:
+            PlanError: no layout was found in the allowed number of tries.
+        """
+        seed = derive(self.config["seed"], "sample", index)
+        task = self.balance.task(index)
+        failures: Counter[str] = Counter()
+        for attempt in range(self.config["tries"]):
+            try:
+                return self._attempt(index, seed, task, stream(seed, "layout", attempt))
+            except Unlucky as broken:
+                failures[str(broken)] += 1
+        hardest = ", ".join(f"{rule} {times} times" for rule, times in failures.most_common())
+        raise PlanError(
+            f"sample {index:06d}: no layout in {self.config['tries']} tries "
+            f"(rules that failed: {hardest}); ask for fewer or smaller objects, lower "
+            f"visibility.min_pixels, or raise tries"
+        )
+
+    def _attempt(self, index: int, seed: int, task: Task, rng: Rng) -> Plan:
+        cameras, views = self._cameras(rng)
+        initial = self._place(task, self._attributes(task, rng), rng)
+        final = initial
+        for transformation in task.transformations:
+            final = apply(final, transformation, self.world)
+        plan = Plan(
+            id=f"{index:06d}",
+            seed=seed,
+            preset=self.config["preset"],
+            cameras=cameras,
+            views=views,
+            lights=self._lights(rng),
+            initial=initial,
+            final=final,
+            transformations=task.transformations,
+        )
+        image = self.config["image"]
+        if hidden_changes(
+            plan,
+            self.world,
+            self.config["visibility"]["min_pixels"],
+            image["width"],
+            image["height"],
+        ):
+            raise Unlucky("observable")
+        return plan
+
+    def _attributes(self, task: Task, rng: Rng) -> list[dict[str, str]]:
+        """Attributes of all objects at the start; a value to be given later is never there yet."""
+        objects = []
+        coming = {(t.object, t.attribute): t.value for t in task.transformations}
+        for index in range(task.total):
+            chosen = {}
+            for attribute in ("shape", "size", "color", "material"):
+                options = [
+                    v for v in self.world.values(attribute) if v != coming.get((index, attribute))
+                ]
+                chosen[attribute] = options[int(rng.integers(len(options)))]
+            objects.append(chosen)
+        return objects
+
+    def _place(self, task: Task, attributes: list[dict[str, str]], rng: Rng) -> State:
+        """Find a place for every object that is free in every state.
+
+        Objects with most changes are placed first, while there is most room.
+
+        Raises:
+            Unlucky: an object finds no place.
+        """
+        tracks = [_track(k, attributes[k], task, self.world) for k in range(task.total)]
+        changes = Counter(t.object for t in task.transformations)
+        tie = rng.permutation(task.total)
+        order = sorted(
+            range(task.total), key=lambda k: (-max(tracks[k].radii), -changes[k], tie[k])
+        )
+        kinds = {
+            t.object: m for t, m in zip(task.transformations, task.moves, strict=True) if m
+        }
+        places: dict[int, tuple[float, float]] = {}
+        for k in order:
+            starts_visible = k < task.visible
+            grid = self._grid(starts_visible)
+            free = self._free(grid, tracks[k], starts_visible, kinds.get(k))
+            for other, place in places.items():
+                free &= _clear(grid, tracks[k], place, tracks[other], self.world.gap)
+            candidates = np.flatnonzero(free)
+            if not candidates.size:
+                raise Unlucky("no-overlap")
+            x, y = grid[candidates[int(rng.integers(candidates.size))]]
+            places[k] = (on_grid(float(x)), on_grid(float(y)))
+        turns = rng.uniform(0.0, 2 * np.pi, task.total)
+        return tuple(
+            SceneObject(
+                index=k,
+                x=places[k][0],
+                y=places[k][1],
+                rotation=on_grid(float(turns[k])),
+                **attributes[k],
+            )
+            for k in range(task.total)
+        )
+
+    def _grid(self, visible: bool) -> NDArray[np.float64]:
+        """Positions in or, for `visible` false, outside the visible area. Shape: (n, 2)."""
+        world = self.world
+        reach = world.visible_area if visible else world.valid_area
+        steps = int(np.floor(reach / world.grid + 1e-9))
+        line = np.arange(-steps, steps + 1) * world.grid
+        points = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
+        if not visible:
+            points = points[np.abs(points).max(axis=1) > world.visible_area + 1e-9]
+        return points
+
+    def _free(
+        self, grid: NDArray[np.float64], track: "_Track", visible: bool, kind: str | None
+    ) -> NDArray[np.bool_]:
+        """Where an object may start so that its move is legal and of the kind asked for."""
+        if kind is None:
+            return np.ones(len(grid), dtype=bool)
+        end = np.abs(grid + track.shifts[-1]).max(axis=1)
+        if kind == "out":
+            return (end > self.world.visible_area + 1e-9) & (end <= self.world.valid_area + 1e-9)
+        return end <= self.world.visible_area + 1e-9
+
+    def _cameras(self, rng: Rng) -> tuple[dict[str, Camera], tuple[tuple[str, str], ...]]:
+        """The cameras of a sample and its images in the order of rendering."""
+        block = self.config["cameras"]
+        cameras: dict[str, Camera] = {}
+        views: list[tuple[str, str]] = []
+        firsts: list[str] = []
+        for name in block["initial"]:
+            firsts.append(self._add(cameras, name, None, rng))
+            views.append(("initial", firsts[-1]))
+        for name in block["final"]:
+            for camera in (
+                firsts if name == "same" else [self._add(cameras, name, cameras[firsts[0]], rng)]
+            ):
+                if ("final", camera) not in views:
+                    views.append(("final", camera))
+        return cameras, tuple(views)
+
+    def _add(
+        self, cameras: dict[str, Camera], name: str, first: Camera | None, rng: Rng
+    ) -> str:
+        """Make sure that the camera called `name` is there, and say what it is called."""
+        block = self.config["cameras"]
+        if name == "random":
+            drawn = sum(k.startswith("view-") for k in cameras)
+            name = f"view-{drawn}"
+            cameras[name] = _random_camera(block["shell"], first, rng)
+        elif name not in cameras:
+            named = block["named"][name]
+            cameras[name] = Camera(
+                position=_jittered(named["position"], block["jitter"], rng),
+                target=_triple(named.get("target", (0, 0, 0))),
+                focal_length=float(named.get("focal_length", 35.0)),
+            )
+        return name
+
+    def _lights(self, rng: Rng) -> dict[str, Light]:
+        block = self.config["lights"]
+        return {
+            name: Light(
+                position=_jittered(lamp["position"], block["jitter"], rng),
+                color=_triple(lamp["color"]),
+                size=float(lamp["size"]),
+                power=float(lamp["power"]),
+            )
+            for name, lamp in block["lamps"].items()
+        }
+
+
+@dataclass(frozen=True)
+class _Track:
+    """Where an object is and how large, relative to its start, in every state."""
+
+    radii: tuple[float, ...]
+    shifts: NDArray[np.float64]  # (states, 2)
+
+
+def _track(index: int, attributes: dict[str, str], task: Task, world: World) -> _Track:
+    size, shift = attributes["size"], np.zeros(2)
+    radii, shifts = [world.sizes[size]], [shift]
+    for t in task.transformations:
+        if t.object == index and t.attribute == "size":
+            size = t.value
+        if t.object == index and t.attribute == "position":
+            shift = shift + np.array(move(t.value, world))
+        radii.append(world.sizes[size])
+        shifts.append(shift)
+    return _Track(tuple(radii), np.array(shifts))
+
+
+def _clear(
+    grid: NDArray[np.float64], track: _Track, place: tuple[float, float], other: _Track, gap: float
+) -> NDArray[np.bool_]:
+    """Where an object may start so that it never comes too close to one that is placed."""
+    need: dict[tuple[float, float], float] = {}
+    for k, radius in enumerate(track.radii):
+        dx, dy = other.shifts[k] - track.shifts[k]
+        space = radius + other.radii[k] + gap
+        need[(dx, dy)] = max(space, need.get((dx, dy), 0.0))
+    clear = np.ones(len(grid), dtype=bool)
+    for (dx, dy), space in need.items():
+        x, y = grid[:, 0] - place[0] - dx, grid[:, 1] - place[1] - dy
+        clear &= x * x + y * y >= (space - 1e-9) ** 2
+    return clear
+
+
+def _random_camera(shell: Mapping[str, Any], first: Camera | None, rng: Rng) -> Camera:
+    """A camera on the shell, at an allowed angle from the first one.
+
+    Raises:
+        Unlucky: the angle was not met in a bounded number of draws.
+    """
+    for _ in range(CAMERA_TRIES):
+        azimuth = np.radians(rng.uniform(*shell["azimuth"]))
+        elevation = np.radians(rng.uniform(*shell["elevation"]))
+        distance = rng.uniform(*shell["distance"])
+        focal_length = rng.uniform(*shell["focal_length"])
+        target = rng.uniform(-1.0, 1.0, 3) * shell["target_jitter"] * (1.0, 1.0, 0.0)
+        offset = distance * np.array(
+            [
+                np.cos(elevation) * np.cos(azimuth),
+                np.cos(elevation) * np.sin(azimuth),
+                np.sin(elevation),
+            ]
+        )
+        camera = Camera(
+            position=_triple(target + offset),
+            target=_triple(target),
+            focal_length=on_grid(float(focal_length)),
+        )
+        if first is None or shell["angle"][0] <= angle_between(first, camera) <= shell["angle"][1]:
+            return camera
+    raise Unlucky("camera-angle")
+
+
+def _triple(values: Any) -> Triple:
+    x, y, z = (on_grid(float(v)) for v in values)
+    return (x, y, z)
+
+
+def _jittered(position: Any, jitter: float, rng: Rng) -> Triple:
+    return _triple(np.asarray(position, dtype=float) + rng.uniform(-1.0, 1.0, 3) * jitter)
+
+
+def _refuse_full_area(world: World, balance: Balance) -> None:
+    """Refuse numbers of objects that cannot fit even if all of them were of the smallest size.
+
+    Circles that keep their distance cover at most pi / sqrt(12) of a plane; half a circle may
+    reach over each edge of the area.
+    """
+    balance.cells()
+    radius = min(world.sizes.values()) + world.gap / 2
+    room = (2 * world.visible_area + 2 * radius) ** 2 * np.pi / np.sqrt(12)
+    most = int(room / (np.pi * radius**2))
+    if balance.visible[0] > most:
+        raise ConfigError(
+            f"objects.visible: {balance.visible[0]} objects cannot stand in the visible area "
+            f"without overlap; at most {most} of the smallest size could"
+        )
