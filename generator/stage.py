@@ -1,0 +1,228 @@
+"""The stage: Blender's scene, built once and then rearranged for every frame.
+
+Objects, meshes and materials are made once and kept; a frame only moves objects and swaps what
+they point to. Making and deleting them for every frame would be slower and leak memory.
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from generator import blender, materials
+from scenes import shapes
+from scenes.cameras import Camera, Floats
+from scenes.errors import RenderError
+from scenes.plans import Light
+from scenes.states import SceneObject, State, visible_objects
+from scenes.world import World
+
+GROUND_SIZE = 500.0
+GROUND_LEVEL = -0.001
+"""Just below the objects' flat bottoms: two faces in one plane would fight for every ray."""
+GROUND_FADE = (8.0, 30.0)
+
+# From the axes of a camera in computer vision (y down, z forward) to Blender's (y up, z backward).
+_FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+class Stage:
+    """A scene of Blender that shows one state of a world, lit and seen as told.
+
+    Several stages can exist in a process; they share nothing but Blender's devices.
+    """
+
+    def __init__(self, config: Mapping[str, Any], device: str = "cpu") -> None:
+        """Build the stage for a resolved configuration.
+
+        Args:
+            device: as named by `blender.choose_device`.
+
+        Raises:
+            RenderError: Blender cannot be started.
+        """
+        self._bpy = blender.load()
+        self._world = World.from_config(config["world"])
+        self._device = device
+        self._scene = self._bpy.data.scenes.new("stage")
+        self._meshes = {name: self._new_mesh(s) for name, s in self._world.shapes.items()}
+        self._materials = {
+            (material, color): materials.surface(f"{color} {material}", rgb, parameters)
+            for material, parameters in self._world.materials.items()
+            for color, rgb in self._world.colors.items()
+        }
+        self._objects: list[Any] = []
+        self._lamps: list[Any] = []
+        self._camera = self._add("camera", self._bpy.data.cameras.new("camera"))
+        self._camera.data.sensor_fit = "HORIZONTAL"
+        self._camera.data.clip_start, self._camera.data.clip_end = 0.01, 2 * GROUND_SIZE
+        self._scene.camera = self._camera
+        self._build_surroundings(config["render"]["ground"], config["render"]["background"])
+        self._set_up_cycles(config["render"])
+        self.resize(config["image"]["width"], config["image"]["height"])
+        memory = Path("/dev/shm")
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="tvr-", dir=memory if os.access(memory, os.W_OK) else None
+        )
+
+    # What is seen
+
+    def show(self, state: State) -> None:
+        """Put the objects of a state on the ground, those in the visible area."""
+        present = visible_objects(state, self._world)
+        while len(self._objects) < len(present):
+            self._objects.append(self._new_object())
+        for blender_object, obj in zip(self._objects, present, strict=False):
+            self._dress(blender_object, obj)
+        for blender_object in self._objects[len(present) :]:
+            blender_object.hide_render = True
+
+    def light(self, lights: Mapping[str, Light]) -> None:
+        """Switch on these lamps and no others."""
+        while len(self._lamps) < len(lights):
+            lamp = self._add("lamp", self._bpy.data.lights.new("lamp", "AREA"))
+            lamp.visible_camera = False
+            self._lamps.append(lamp)
+        for lamp, light in zip(self._lamps, lights.values(), strict=False):
+            lamp.hide_render = False
+            lamp.data.shape = "SQUARE"
+            lamp.data.size = light.size
+            lamp.data.energy = light.power
+            lamp.data.color = light.color
+            lamp.matrix_world = self._facing_origin(light.position)
+        for lamp in self._lamps[len(lights) :]:
+            lamp.hide_render = True
+
+    def look(self, camera: Camera) -> None:
+        """See the scene through this camera."""
+        self._camera.data.lens = camera.focal_length
+        self._camera.data.sensor_width = camera.sensor_width
+        self._camera.matrix_world = _matrix(np.linalg.inv(camera.world_to_camera()) @ _FLIP)
+
+    def resize(self, width: int, height: int) -> None:
+        """Size of the frames from now on, in pixels."""
+        self._scene.render.resolution_x = width
+        self._scene.render.resolution_y = height
+        self._scene.render.resolution_percentage = 100
+
+    def seed(self, seed: int) -> None:
+        """Choose the random numbers of the renderer; any integer will do."""
+        self._scene.cycles.seed = seed % 2**31
+
+    # What comes out
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames, in pixels."""
+        return self._scene.render.resolution_x, self._scene.render.resolution_y
+
+    def render(self) -> Path:
+        """Render to a multilayer EXR file with the passes Combined, Depth and object index.
+
+        The file belongs to the caller, who deletes it; the next call writes to the same place.
+
+        Raises:
+            RenderError: Blender gave up.
+        """
+        path = Path(self._folder.name) / "frame.exr"
+        self._scene.render.filepath = str(path)
+        try:
+            self._bpy.ops.render.render(write_still=True, scene=self._scene.name)
+        except RuntimeError as problem:  # how bpy reports every failure of an operator
+            raise RenderError(f"Blender: {' '.join(str(problem).split())}") from None
+        if not path.exists():
+            raise RenderError(f"Blender wrote no frame to {path.parent}; is there space left?")
+        return path
+
+    def describe(self) -> dict[str, Any]:
+        """How frames are rendered, for the `render` block of a sample."""
+        cycles = self._scene.cycles
+        return {
+            "engine": "cycles",
+            "device": self._device,
+            "samples": cycles.samples,
+            "denoiser": cycles.denoiser.lower() if cycles.use_denoising else None,
+            "blender": blender.version(),
+        }
+
+    # How it is built
+
+    def _build_surroundings(self, ground: list[float], background: list[float]) -> None:
+        h, z = GROUND_SIZE, GROUND_LEVEL
+        mesh = self._bpy.data.meshes.new("ground")
+        mesh.from_pydata([(-h, -h, z), (h, -h, z), (h, h, z), (-h, h, z)], [], [(0, 1, 2, 3)])
+        mesh.materials.append(materials.ground("ground", ground, background, GROUND_FADE))
+        self._add("ground", mesh)
+        self._scene.world = materials.sky("sky", background)
+
+    def _set_up_cycles(self, settings: Mapping[str, Any]) -> None:
+        """Few samples and a denoiser; measured to be the best picture for the time."""
+        scene, cycles = self._scene, self._scene.cycles
+        scene.render.engine = "CYCLES"
+        scene.render.threads_mode = "FIXED"  # the number of threads shows in the last bits
+        scene.render.threads = settings["threads"]
+        blender.use_device(scene, self._device)
+        cycles.samples = settings["samples"]
+        cycles.use_adaptive_sampling = False
+        cycles.use_light_tree = False
+        cycles.max_bounces = 4
+        cycles.transparent_max_bounces = 8
+        cycles.blur_glossy = 2.0
+        cycles.caustics_reflective = cycles.caustics_refractive = False
+        cycles.sample_clamp_indirect = 10.0
+        cycles.use_denoising = settings["denoise"]
+        cycles.denoiser = "OPENIMAGEDENOISE"
+        cycles.denoising_input_passes = "RGB_ALBEDO_NORMAL"
+        cycles.denoising_prefilter = "ACCURATE"
+        cycles.denoising_quality = "HIGH"
+        scene.view_settings.view_transform = "Standard"
+        scene.render.dither_intensity = 0.0
+        scene.render.use_file_extension = False
+        scene.render.use_compositing = scene.render.use_sequencer = False
+        blender.write_layers(scene.render.image_settings)
+        layer = scene.view_layers[0]
+        layer.use_pass_object_index = layer.use_pass_z = True
+
+    def _new_mesh(self, shape: shapes.Shape) -> Any:
+        surface = shapes.mesh(shape)
+        mesh = self._bpy.data.meshes.new(shape.name)
+        mesh.from_pydata(surface.vertices.tolist(), [], surface.faces)
+        mesh.shade_smooth()
+        mesh.normals_split_custom_set_from_vertices(surface.normals.tolist())
+        mesh.materials.append(None)  # a slot; what is in it hangs on the object
+        return mesh
+
+    def _new_object(self) -> Any:
+        blender_object = self._add("object", next(iter(self._meshes.values())))
+        blender_object.material_slots[0].link = "OBJECT"
+        return blender_object
+
+    def _add(self, name: str, data: Any) -> Any:
+        blender_object = self._bpy.data.objects.new(name, data)
+        self._scene.collection.objects.link(blender_object)
+        return blender_object
+
+    def _dress(self, blender_object: Any, obj: SceneObject) -> None:
+        blender_object.hide_render = False
+        blender_object.data = self._meshes[obj.shape]
+        blender_object.material_slots[0].material = self._materials[obj.material, obj.color]
+        blender_object.location = obj.center(self._world)
+        blender_object.rotation_euler = (0.0, 0.0, obj.rotation)
+        blender_object.scale = (obj.radius(self._world),) * 3
+        blender_object.pass_index = obj.index + 1
+
+    @staticmethod
+    def _facing_origin(position: tuple[float, float, float]) -> Any:
+        from mathutils import Matrix, Vector
+
+        place = Vector(position)
+        return Matrix.LocRotScale(place, (-place).to_track_quat("-Z", "Y"), None)
+
+
+def _matrix(values: Floats) -> Any:
+    from mathutils import Matrix
+
+    return Matrix(values.tolist())
