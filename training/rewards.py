@@ -180,11 +180,8 @@ def score(
     prices = weights if isinstance(weights, Weights) else resolve_weights(preset, weights)
     parsed = parse(completion_text(completion))
     truths = _truth_of(truth) if isinstance(truth, str) else parse_truth(truth)
-    return Score(
-        prices.format if parsed.format_ok else 0.0,
-        *_score_answer(parsed.predictions, truths, prices, matching),
-        truths,
-    )
+    accuracy, matches = _score_answer(parsed.predictions, truths, prices, matching)
+    return Score(float(prices.format) if parsed.format_ok else 0.0, accuracy, matches, truths)
 
 
 def resolve_weights(preset: str, changes: Mapping[str, Any] | None = None) -> Weights:
@@ -255,7 +252,7 @@ def _score_answer(
         total += weights.complete
     if weights.average and count:
         total *= count / given / max(count, wanted)
-    return total, tuple(matches)
+    return float(total), tuple(matches)
 
 
 Pair = tuple[int, int, str, float]
@@ -325,7 +322,7 @@ def accuracy_reward(
         completions: Sequence[Any], truth: Sequence[Truth | None], **columns: Any
     ) -> list[float | None]:
         return [
-            None if t is None else float(score(c, t, matching=matching, weights=prices).accuracy)
+            None if t is None else score(c, t, matching=matching, weights=prices).accuracy
             for c, t in zip(completions, truth, strict=True)
         ]
 
@@ -352,7 +349,7 @@ def combined_reward(
         completions: Sequence[Any], truth: Sequence[Truth | None], **columns: Any
     ) -> list[float | None]:
         return [
-            None if t is None else float(score(c, t, matching=matching, weights=prices).total)
+            None if t is None else score(c, t, matching=matching, weights=prices).total
             for c, t in zip(completions, truth, strict=True)
         ]
 
