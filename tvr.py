@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from scenes.errors import ConfigError, TvrError
+from scenes.errors import TvrError
 
 app = typer.Typer(
     name="tvr",

@@ -67,7 +67,7 @@ class Balance:
         transformations: list[Transformation] = []
         moves: list[str | None] = []
         here = dict.fromkeys(self.attributes, 0)
-        for k, (target, attribute) in enumerate(pairs):
+        for target, attribute in pairs:
             position = uses[attribute] + here[attribute]
             here[attribute] += 1
             key = (visible, count, attribute)
@@ -122,7 +122,10 @@ class Balance:
         column_order = shuffled(len(columns), self.seed, "count", block)
         period = lcm(len(rows), len(columns))
         walk = [
-            (rows[row_order[k % len(rows)]], columns[column_order[(k + k // period) % len(columns)]])
+            (
+                rows[row_order[k % len(rows)]],
+                columns[column_order[(k + k // period) % len(columns)]],
+            )
             for k in range(len(rows) * len(columns))
         ]
         allowed = set(cells)
@@ -131,8 +134,11 @@ class Balance:
     def _pairs(
         self, cell: tuple[int, int], occurrence: int
     ) -> tuple[list[tuple[int, str]], dict[str, int]]:
-        """The (object, attribute) pairs of the cell's sample number `occurrence`, and how often
-        each attribute was used in the cell's earlier samples."""
+        """The (object, attribute) pairs of one sample of a cell.
+
+        Also how often each attribute was used in the cell's earlier samples; the sample is number
+        `occurrence` of its cell.
+        """
         visible, count = cell
         kinds = len(self.attributes)
         period = lcm(visible, kinds)
@@ -155,9 +161,7 @@ class Balance:
                 uses[self.attributes[(a + attributes[earlier % kinds]) % kinds]] += 1
         return pairs, uses
 
-    def _move(
-        self, position: int, key: tuple[int | str, ...], alone: bool, hidden: int
-    ) -> str:
+    def _move(self, position: int, key: tuple[int | str, ...], alone: bool, hidden: int) -> str:
         """The kind of a move: the one dealt, or else the next one that is possible."""
         order = [self._deal(self.moves, position, "move", *key), *self.moves]
         possible = {"inner": True, "out": alone, "in": hidden > 0}
@@ -169,9 +173,7 @@ class Balance:
             f"{key[0]} visible and {hidden} other objects; allow inner, or raise objects.total"
         )
 
-    def _deal(
-        self, cards: Sequence[str], position: int, *key: int | str
-    ) -> str:
+    def _deal(self, cards: Sequence[str], position: int, *key: int | str) -> str:
         """The card at `position` of the endless row of shuffled decks that `key` names."""
         deck, place = divmod(position, len(cards))
         return cards[shuffled(len(cards), self.seed, *key, deck)[place]]

@@ -1,4 +1,4 @@
-"""What may happen in a scene. Each rule is one function; planner, validator and importer share them.
+"""What may happen in a scene: each rule is one function, shared by planner and validator.
 
 A rule returns what breaks it, so an empty result means that it holds. Sources: TRANCE is Hong et
 al., CVPR 2021, section 4, and the settings of its published generator.
@@ -13,7 +13,7 @@ import numpy as np
 from scenes.plans import Plan
 from scenes.states import SceneObject, State, visible_objects
 from scenes.transformations import Transformation
-from scenes.visibility import look, reference_size
+from scenes.visibility import draw_order, reference_size, silhouettes, visible_pixels
 from scenes.world import World
 
 
@@ -39,7 +39,7 @@ def out_of_range(state: State, world: World) -> list[int]:
 
 
 def move_type(before: SceneObject, after: SceneObject, world: World) -> str | None:
-    """`inner`, `out` or `in`; None for a move that nobody can see, which is not allowed (TRANCE)."""
+    """`inner`, `out` or `in`; None for a move that nobody can see, not allowed (TRANCE)."""
     return {(True, True): "inner", (True, False): "out", (False, True): "in"}.get(
         (before.visible(world), after.visible(world))
     )
@@ -88,18 +88,20 @@ def hidden_changes(
     """
     size = reference_size(width, height)
     changed = {t.object for t in plan.transformations}
-    hidden = []
-    for state_name, camera in plan.views:
+    names, scenes = [], []
+    for state_name, camera_name in plan.views:
         state = plan.initial if state_name == "initial" else plan.final
         seen = visible_objects(state, world)
-        if not any(o.index in changed for o in seen):
-            continue
-        view = look(seen, plan.cameras[camera], world, *size)
-        hidden += [
-            (state_name, camera, o.index)
-            for o, pixels in zip(seen, view.pixels, strict=True)
-            if o.index in changed and pixels < min_pixels
-        ]
+        if any(o.index in changed for o in seen):
+            names.append((state_name, camera_name))
+            scenes.append((seen, plan.cameras[camera_name]))
+    hidden = []
+    outlines = silhouettes(scenes, world, *size)
+    for (state_name, name), (seen, camera), shapes in zip(names, scenes, outlines, strict=True):
+        order = draw_order(seen, camera, world)
+        for k, obj in enumerate(seen):
+            if obj.index in changed and visible_pixels(k, shapes, order) < min_pixels:
+                hidden.append((state_name, name, obj.index))
     return hidden
 
 
@@ -122,7 +124,10 @@ def violations(
         for o in out_of_range(state, world):
             yield Violation("valid-area", f"object {o} after {step} transformations")
     for t, before, after in zip(plan.transformations, states, states[1:], strict=False):
-        if t.attribute == "position" and move_type(before[t.object], after[t.object], world) is None:
+        if (
+            t.attribute == "position"
+            and move_type(before[t.object], after[t.object], world) is None
+        ):
             yield Violation("seen-move", f"{t} stays outside the visible area")
     checks: list[tuple[str, Callable[[], list[object]]]] = [
         ("once-only", lambda: list(repeated(plan.transformations))),

@@ -6,11 +6,10 @@ drawn again when a rule does not hold, never the task, so the rules cannot bend 
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scenes.balance import Balance, Task
 from scenes.cameras import Camera, angle_between
@@ -19,7 +18,7 @@ from scenes.plans import Light, Plan
 from scenes.rules import hidden_changes
 from scenes.seeds import derive, stream
 from scenes.states import SceneObject, State, on_grid
-from scenes.transformations import Transformation, apply, move
+from scenes.transformations import apply, move
 from scenes.world import World
 
 Rng = np.random.Generator
@@ -144,21 +143,16 @@ class Sampler:
         order = sorted(
             range(task.total), key=lambda k: (-max(tracks[k].radii), -changes[k], tie[k])
         )
-        kinds = {
-            t.object: m for t, m in zip(task.transformations, task.moves, strict=True) if m
-        }
+        kinds = {t.object: m for t, m in zip(task.transformations, task.moves, strict=True) if m}
         places: dict[int, tuple[float, float]] = {}
         for k in order:
-            starts_visible = k < task.visible
-            grid = self._grid(starts_visible)
-            free = self._free(grid, tracks[k], starts_visible, kinds.get(k))
-            for other, place in places.items():
-                free &= _clear(grid, tracks[k], place, tracks[other], self.world.gap)
-            candidates = np.flatnonzero(free)
-            if not candidates.size:
-                raise Unlucky("no-overlap")
-            x, y = grid[candidates[int(rng.integers(candidates.size))]]
-            places[k] = (on_grid(float(x)), on_grid(float(y)))
+            zone = _Zone(self.world, k < task.visible, kinds.get(k), tracks[k].shifts[-1])
+            circles = [
+                circle
+                for other, place in places.items()
+                for circle in _circles(tracks[k], tracks[other], place, self.world.gap)
+            ]
+            places[k] = zone.draw(circles, rng)
         turns = rng.uniform(0.0, 2 * np.pi, task.total)
         return tuple(
             SceneObject(
@@ -170,28 +164,6 @@ class Sampler:
             )
             for k in range(task.total)
         )
-
-    def _grid(self, visible: bool) -> NDArray[np.float64]:
-        """Positions in or, for `visible` false, outside the visible area. Shape: (n, 2)."""
-        world = self.world
-        reach = world.visible_area if visible else world.valid_area
-        steps = int(np.floor(reach / world.grid + 1e-9))
-        line = np.arange(-steps, steps + 1) * world.grid
-        points = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
-        if not visible:
-            points = points[np.abs(points).max(axis=1) > world.visible_area + 1e-9]
-        return points
-
-    def _free(
-        self, grid: NDArray[np.float64], track: "_Track", visible: bool, kind: str | None
-    ) -> NDArray[np.bool_]:
-        """Where an object may start so that its move is legal and of the kind asked for."""
-        if kind is None:
-            return np.ones(len(grid), dtype=bool)
-        end = np.abs(grid + track.shifts[-1]).max(axis=1)
-        if kind == "out":
-            return (end > self.world.visible_area + 1e-9) & (end <= self.world.valid_area + 1e-9)
-        return end <= self.world.visible_area + 1e-9
 
     def _cameras(self, rng: Rng) -> tuple[dict[str, Camera], tuple[tuple[str, str], ...]]:
         """The cameras of a sample and its images in the order of rendering."""
@@ -210,9 +182,7 @@ class Sampler:
                     views.append(("final", camera))
         return cameras, tuple(views)
 
-    def _add(
-        self, cameras: dict[str, Camera], name: str, first: Camera | None, rng: Rng
-    ) -> str:
+    def _add(self, cameras: dict[str, Camera], name: str, first: Camera | None, rng: Rng) -> str:
         """Make sure that the camera called `name` is there, and say what it is called."""
         block = self.config["cameras"]
         if name == "random":
@@ -243,39 +213,92 @@ class Sampler:
 
 @dataclass(frozen=True)
 class _Track:
-    """Where an object is and how large, relative to its start, in every state."""
+    """How large an object is, and how far from its start, in every state."""
 
     radii: tuple[float, ...]
-    shifts: NDArray[np.float64]  # (states, 2)
+    shifts: tuple[tuple[float, float], ...]
 
 
 def _track(index: int, attributes: dict[str, str], task: Task, world: World) -> _Track:
-    size, shift = attributes["size"], np.zeros(2)
+    size, shift = attributes["size"], (0.0, 0.0)
     radii, shifts = [world.sizes[size]], [shift]
     for t in task.transformations:
         if t.object == index and t.attribute == "size":
             size = t.value
         if t.object == index and t.attribute == "position":
-            shift = shift + np.array(move(t.value, world))
+            dx, dy = move(t.value, world)
+            shift = (shift[0] + dx, shift[1] + dy)
         radii.append(world.sizes[size])
         shifts.append(shift)
-    return _Track(tuple(radii), np.array(shifts))
+    return _Track(tuple(radii), tuple(shifts))
 
 
-def _clear(
-    grid: NDArray[np.float64], track: _Track, place: tuple[float, float], other: _Track, gap: float
-) -> NDArray[np.bool_]:
-    """Where an object may start so that it never comes too close to one that is placed."""
+Circle = tuple[float, float, float]
+"""Where an object may not start: x, y and squared radius."""
+
+
+def _circles(track: _Track, other: _Track, place: tuple[float, float], gap: float) -> list[Circle]:
+    """Where an object would come too close to one that is placed, in any state."""
     need: dict[tuple[float, float], float] = {}
-    for k, radius in enumerate(track.radii):
-        dx, dy = other.shifts[k] - track.shifts[k]
-        space = radius + other.radii[k] + gap
-        need[(dx, dy)] = max(space, need.get((dx, dy), 0.0))
-    clear = np.ones(len(grid), dtype=bool)
-    for (dx, dy), space in need.items():
-        x, y = grid[:, 0] - place[0] - dx, grid[:, 1] - place[1] - dy
-        clear &= x * x + y * y >= (space - 1e-9) ** 2
-    return clear
+    for radius, shift, r, s in zip(
+        track.radii, track.shifts, other.radii, other.shifts, strict=True
+    ):
+        relative = (s[0] - shift[0], s[1] - shift[1])
+        need[relative] = max(radius + r + gap, need.get(relative, 0.0))
+    return [(place[0] + dx, place[1] + dy, (space - 1e-9) ** 2) for (dx, dy), space in need.items()]
+
+
+@dataclass(frozen=True)
+class _Zone:
+    """The grid points where one object may start, other objects aside.
+
+    Attributes:
+        visible: whether it starts in the visible area.
+        kind: of its move, if it moves.
+        shift: from its start to its end.
+    """
+
+    world: World
+    visible: bool
+    kind: str | None
+    shift: tuple[float, float]
+
+    def draw(self, circles: list[Circle], rng: Rng) -> tuple[float, float]:
+        """A random grid point of the zone outside all circles; all are equally likely.
+
+        A few points are tried first, which mostly is enough; then all are listed.
+
+        Raises:
+            Unlucky: there is none.
+        """
+        world = self.world
+        steps = int((world.visible_area if self.visible else world.valid_area) / world.grid + 1e-6)
+        for i, j in rng.integers(-steps, steps + 1, (16, 2)).tolist():
+            x, y = on_grid(i * world.grid), on_grid(j * world.grid)
+            if self._holds(x, y) and all(
+                (x - a) * (x - a) + (y - b) * (y - b) >= c for a, b, c in circles
+            ):
+                return x, y
+        line = np.arange(-steps, steps + 1) * world.grid
+        xs, ys = (axis.ravel() for axis in np.meshgrid(line, line, indexing="ij"))
+        free = np.array([self._holds(a, b) for a, b in zip(xs.tolist(), ys.tolist(), strict=True)])
+        for a, b, c in circles:
+            free &= (xs - a) ** 2 + (ys - b) ** 2 >= c
+        candidates = np.flatnonzero(free)
+        if not candidates.size:
+            raise Unlucky("no-overlap")
+        chosen = candidates[int(rng.integers(candidates.size))]
+        return on_grid(float(xs[chosen])), on_grid(float(ys[chosen]))
+
+    def _holds(self, x: float, y: float) -> bool:
+        """Whether a start at (x, y), and the end that follows from it, are where they should be."""
+        world = self.world
+        if world.in_visible_area(x, y) != self.visible:
+            return False
+        if self.kind is None:
+            return True
+        end = (x + self.shift[0], y + self.shift[1])
+        return world.in_visible_area(*end) == (self.kind != "out") and world.in_valid_area(*end)
 
 
 def _random_camera(shell: Mapping[str, Any], first: Camera | None, rng: Rng) -> Camera:

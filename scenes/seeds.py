@@ -4,6 +4,7 @@ Seeds are hashed, never added, so that streams of neighbouring samples cannot ov
 """
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 
@@ -27,6 +28,7 @@ def stream(seed: int, *keys: Key) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(derive(seed, *keys)))
 
 
-def shuffled(count: int, seed: int, *keys: Key) -> list[int]:
+@lru_cache(maxsize=65536)
+def shuffled(count: int, seed: int, *keys: Key) -> tuple[int, ...]:
     """The numbers 0 … count-1 in an order that depends on `(seed, *keys)` alone."""
-    return [int(k) for k in stream(seed, *keys).permutation(count)]
+    return tuple(stream(seed, *keys).permutation(count).tolist())

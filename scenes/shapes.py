@@ -48,8 +48,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class Mesh:
-    """A closed surface. vertices: (n, 3); normals: (n, 3), unit, outward; faces: vertex indices,
-    counter-clockwise seen from outside."""
+    """A closed surface.
+
+    Attributes:
+        vertices, normals: the normals are unit vectors that point outward. Shapes: (n, 3).
+        faces: vertex indices, counter-clockwise seen from outside.
+    """
 
     vertices: Floats
     normals: Floats

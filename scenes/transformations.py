@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from scenes.errors import TvrError
 from scenes.states import SceneObject, State, on_grid
@@ -72,7 +73,8 @@ def transform(obj: SceneObject, attribute: str, value: str, world: World) -> Sce
         return replace(obj, x=on_grid(obj.x + dx), y=on_grid(obj.y + dy))
     if attribute not in ATTRIBUTES or value not in world.values(attribute):
         raise TripletError(f"{attribute}.{value} is not in the vocabulary of this data set")
-    return replace(obj, **{attribute: value})
+    change: dict[str, Any] = {attribute: value}
+    return replace(obj, **change)
 
 
 def apply(state: State, transformation: Transformation, world: World) -> State:

@@ -6,14 +6,15 @@ it in one span. And of two objects, the one that cannot hide the other follows f
 position on the ground alone (`draw_order`), so painting back to front needs no depth buffer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scenes.cameras import Camera
-from scenes.shapes import Shape, balls
+from scenes.shapes import balls
 from scenes.states import SceneObject
 from scenes.world import World
 
@@ -42,6 +43,46 @@ class View:
     unoccluded: Integers
 
 
+@dataclass(frozen=True)
+class Silhouette:
+    """The outline of one object alone, clipped to the image.
+
+    Attributes:
+        top: first row.
+        left, right: first column and one past the last one, for every row. Shape: (rows,).
+    """
+
+    top: int
+    left: Integers
+    right: Integers
+
+    @property
+    def pixels(self) -> int:
+        """How many pixel centres it covers."""
+        return int((self.right - self.left).sum())
+
+    @cached_property
+    def box(self) -> tuple[int, int, int, int]:
+        """(x0, y0, x1, y1), x1 and y1 excluded; empty boxes have x1 <= x0."""
+        if not self.left.size:
+            return (0, self.top, 0, self.top)
+        return (
+            int(self.left.min()),
+            self.top,
+            int(self.right.max()),
+            self.top + self.left.size,
+        )
+
+    def inside(self, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.bool_]:
+        """Which pixels of a part of the image it covers. Shape: (y1 - y0, x1 - x0).
+
+        The part must not reach beyond the silhouette's rows.
+        """
+        rows = slice(y0 - self.top, y1 - self.top)
+        columns = np.arange(x0, x1)
+        return (columns >= self.left[rows, None]) & (columns < self.right[rows, None])
+
+
 def reference_size(width: int, height: int) -> tuple[int, int]:
     """The image size of the same proportions that has 320 x 240 pixels."""
     scale = (REFERENCE_PIXELS / (width * height)) ** 0.5
@@ -52,24 +93,42 @@ def look(
     objects: tuple[SceneObject, ...], camera: Camera, world: World, width: int, height: int
 ) -> View:
     """What `camera` sees of `objects`, which must all be rendered and must not overlap."""
+    (outlines,) = silhouettes([(objects, camera)], world, width, height)
     ids = np.full((height, width), -1, dtype=np.int16)
-    if not objects:
-        nothing = np.zeros(0, dtype=np.int64)
-        return View(ids, nothing, nothing)
-    top, left, right = _spans(objects, camera, world, width, height)
-    columns = np.arange(width)
     for k in draw_order(objects, camera, world):
-        rows = left[k].size
-        first = int(left[k].min(initial=width))
-        last = int(right[k].max(initial=0))
-        if rows and first < last:
-            part = columns[first:last]
-            inside = (part >= left[k][:, None]) & (part < right[k][:, None])
-            ids[top[k] : top[k] + rows, first:last][inside] = k
-    count = len(objects)
-    pixels = np.bincount(ids.ravel() + 1, minlength=count + 1)[1:]
-    unoccluded = np.array([int(np.maximum(b - a, 0).sum()) for a, b in zip(left, right, strict=True)])
-    return View(ids, pixels, unoccluded)
+        x0, y0, x1, y1 = outlines[k].box
+        if x0 < x1:
+            ids[y0:y1, x0:x1][outlines[k].inside(x0, y0, x1, y1)] = k
+    pixels = np.bincount(ids.ravel() + 1, minlength=len(objects) + 1)[1:]
+    return View(ids, pixels, np.array([o.pixels for o in outlines], dtype=np.int64))
+
+
+def visible_pixels(target: int, outlines: list[Silhouette], order: list[int]) -> int:
+    """Visible pixels of one object: as `look` counts them, without drawing the others.
+
+    Args:
+        target: position of the object in `outlines`.
+        outlines: all silhouettes of the view.
+        order: their `draw_order`.
+    """
+    own = outlines[target]
+    x0, y0, x1, y1 = own.box
+    hiding = [
+        outlines[k]
+        for k in order[order.index(target) + 1 :]
+        if outlines[k].box[0] < x1
+        and outlines[k].box[2] > x0
+        and outlines[k].box[1] < y1
+        and outlines[k].box[3] > y0
+    ]
+    if not hiding:
+        return own.pixels
+    shown = own.inside(x0, y0, x1, y1)
+    for other in hiding:
+        a0, b0, a1, b1 = other.box
+        a0, b0, a1, b1 = max(a0, x0), max(b0, y0), min(a1, x1), min(b1, y1)
+        shown[b0 - y0 : b1 - y0, a0 - x0 : a1 - x0] &= ~other.inside(a0, b0, a1, b1)
+    return int(shown.sum())
 
 
 def draw_order(objects: tuple[SceneObject, ...], camera: Camera, world: World) -> list[int]:
@@ -85,36 +144,42 @@ def draw_order(objects: tuple[SceneObject, ...], camera: Camera, world: World) -
     return sorted(range(len(objects)), key=lambda k: -power[k])
 
 
-def _spans(
-    objects: tuple[SceneObject, ...], camera: Camera, world: World, width: int, height: int
-) -> tuple[list[int], list[Integers], list[Integers]]:
-    """First row, and for every row the first and one past the last column, of each silhouette."""
-    support, directions = _support(objects, camera, world, width)
+def silhouettes(
+    views: Sequence[tuple[tuple[SceneObject, ...], Camera]], world: World, width: int, height: int
+) -> list[list[Silhouette]]:
+    """The outlines of every object of every view, computed together for speed."""
+    flat = [(o, camera) for objects, camera in views for o in objects]
+    if not flat:
+        return [[] for _ in views]
+    support, directions = _support(flat, world, width)
     cx, cy = width / 2, height / 2
-    # The rows come from the supports straight up and down, which every direction set holds.
+    # The first two directions point down and up and give the rows.
     lowest = np.clip(np.ceil(cy - support[:, 1] - 0.5), 0, height).astype(int)
     highest = np.clip(np.floor(cy + support[:, 0] - 0.5) + 1, 0, height).astype(int)
     rows = max(int((highest - lowest).max()), 0)
-    y = lowest[:, None] + np.arange(rows) + 0.5 - cy  # (n, rows)
+    y = lowest[:, None] + np.arange(rows) + (0.5 - cy)  # (n, rows)
     dx, dy = directions[:, 2:, 0], directions[:, 2:, 1]
-    sure = np.where(np.abs(dx) > 1e-9, dx, np.inf)
-    x = (support[:, None, 2:] - y[:, :, None] * dy[:, None, :]) / sure[:, None, :]
-    rightward = dx[:, None, :] > 1e-9
-    leftward = dx[:, None, :] < -1e-9
-    right = np.where(rightward, x, np.inf).min(axis=2)
-    left = np.where(leftward, x, -np.inf).max(axis=2)
-    first = np.clip(np.ceil(cx + left - 0.5), 0, width).astype(int)
-    last = np.clip(np.floor(cx + right - 0.5) + 1, 0, width).astype(int)
+    # A line through the outline, at row y: x = (support - y dy) / dx. Lines with dx > 0 bound the
+    # span on the right, the others on the left; level ones are told by the rows.
+    level = np.abs(dx) < 1e-9
+    inverse = 1.0 / np.where(level, 1.0, dx)
+    x = y[:, :, None] * (-dy * inverse)[:, None, :] + (support[:, 2:] * inverse)[:, None, :]
+    right = np.where((dx > 0) & ~level, 0.0, np.inf)[:, None, :]
+    left = np.where((dx < 0) & ~level, 0.0, -np.inf)[:, None, :]
+    last = np.floor(cx + (x + right).min(axis=2) - 0.5) + 1
+    first = np.ceil(cx + (x + left).max(axis=2) - 0.5)
+    first = np.clip(first, 0, width).astype(int)
+    last = np.maximum(np.clip(last, 0, width).astype(int), first)
     sizes = np.maximum(highest - lowest, 0)
-    return (
-        lowest.tolist(),
-        [first[k, : sizes[k]] for k in range(len(objects))],
-        [last[k, : sizes[k]] for k in range(len(objects))],
+    outlines = iter(
+        Silhouette(int(lowest[k]), first[k, : sizes[k]], last[k, : sizes[k]])
+        for k in range(len(flat))
     )
+    return [[next(outlines) for _ in objects] for objects, _ in views]
 
 
 def _support(
-    objects: tuple[SceneObject, ...], camera: Camera, world: World, width: int
+    flat: list[tuple[SceneObject, Camera]], world: World, width: int
 ) -> tuple[Floats, Floats]:
     """How far each silhouette reaches in a set of image directions.
 
@@ -122,45 +187,52 @@ def _support(
         support: pixels from the principal point. Shape: (n, directions).
         directions: unit vectors; the first two point down and up. Shape: (n, directions, 2).
     """
-    matrix = camera.world_to_camera()
-    focal = camera.intrinsics(width, 1)[0, 0]
-    support = np.empty((len(objects), _DIRECTIONS + 2))
-    directions = np.empty((len(objects), _DIRECTIONS + 2, 2))
-    for name in sorted({o.shape for o in objects}):
-        members = [k for k, o in enumerate(objects) if o.shape == name]
-        shape = world.shapes[name]
-        centres, radius = balls(shape)
-        scale = np.array([objects[k].radius(world) for k in members])
-        turn = np.array([objects[k].rotation for k in members])
-        place = np.array([objects[k].center(world) for k in members])
+    matrices = {c: c.world_to_camera() for c in dict.fromkeys(camera for _, camera in flat)}
+    support = np.empty((len(flat), _DIRECTIONS + 2))
+    directions = np.empty((len(flat), _DIRECTIONS + 2, 2))
+    for name in sorted({o.shape for o, _ in flat}):
+        members = [k for k, (o, _) in enumerate(flat) if o.shape == name]
+        centres, radius = balls(world.shapes[name])
+        objects = [flat[k][0] for k in members]
+        scale = np.array([o.radius(world) for o in objects])
+        turn = np.array([o.rotation for o in objects])
+        place = np.array([o.center(world) for o in objects])
+        to_camera = np.array([matrices[flat[k][1]] for k in members])
+        focal = np.array([flat[k][1].intrinsics(width, 1)[0, 0] for k in members])
         cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
         x, y, z = centres.T
-        points = np.stack([x * cos - y * sin, x * sin + y * cos, np.broadcast_to(z, (len(members), len(z)))], axis=2)
+        upright = np.broadcast_to(z, (len(members), len(z)))
+        points = np.stack([x * cos - y * sin, x * sin + y * cos, upright], axis=2)
         points = points * scale[:, None, None] + place[:, None, :]
-        local = points @ matrix[:3, :3].T + matrix[:3, 3]
-        d = _directions(shape, local)
+        local = points @ to_camera[:, :3, :3].transpose(0, 2, 1) + to_camera[:, None, :3, 3]
+        d = _directions(local)
         directions[members] = d
         support[members] = _ball_support(local, radius * scale, d, focal)
     return support, directions
 
 
-def _ball_support(local: Floats, radius: Floats, directions: Floats, focal: float) -> Floats:
+def _ball_support(local: Floats, radius: Floats, directions: Floats, focal: Floats) -> Floats:
     """The largest projection on each direction of balls seen in perspective.
 
     A ball touches the plane through the camera with normal (f d, -h) where
-    f d.c - h c_z + R sqrt(f^2 + h^2) = 0; solved for h. Shapes: (n, balls, 3), (n,), (n, m, 2) to
-    (n, m).
+    f d.c - h c_z + R sqrt(f^2 + h^2) = 0; solved for h. Which of several small balls reaches
+    furthest is told by their centres. Shapes: (n, balls, 3), (n,), (n, m, 2), (n,) to (n, m).
     """
     depth = local[:, :, 2, None]
     along = local[:, :, :2] @ directions.transpose(0, 2, 1)
-    r = radius[:, None, None]
+    r = radius[:, None]
+    if local.shape[1] > 1:
+        furthest = ((along + r[:, :, None]) / depth).argmax(axis=1)  # (n, m)
+        depth = np.take_along_axis(local[:, :, 2], furthest, axis=1)
+        along = np.take_along_axis(along, furthest[:, None, :], axis=1)[:, 0]
+    else:
+        depth, along = depth[:, 0], along[:, 0]
     space = depth**2 - r**2
-    reach = focal * (along * depth + r * np.sqrt(along**2 + space)) / space
-    return reach.max(axis=1)
+    return focal[:, None] * (along * depth + r * np.sqrt(along**2 + space)) / space
 
 
-def _directions(shape: Shape, local: Floats) -> Floats:
-    """The directions in which a silhouette is measured. Shape: (n, directions + 2, 2).
+def _directions(local: Floats) -> Floats:
+    """The directions in which silhouettes are measured. Shape: (n, directions + 2, 2).
 
     Solids with few corners have straight outlines: the normals of all lines through two corners
     contain those of every edge, which makes the spans exact. Round ones take even directions.
@@ -173,7 +245,7 @@ def _directions(shape: Shape, local: Floats) -> Floats:
     pixels = local[:, :, :2] / local[:, :, 2:]
     edge = pixels[:, b] - pixels[:, a]
     normal = np.stack([-edge[..., 1], edge[..., 0]], axis=-1)
-    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
+    normal /= np.maximum(np.sqrt((normal**2).sum(axis=-1, keepdims=True)), 1e-12)
     even = np.broadcast_to(
         _even_directions(_DIRECTIONS - pairs), (count, _DIRECTIONS - pairs + 2, 2)
     )

@@ -12,6 +12,7 @@ from scenes.shapes import Shape
 
 ATTRIBUTES = ("color", "shape", "size", "material", "position")
 
+
 @dataclass(frozen=True)
 class World:
     """What objects can be and where they can be.

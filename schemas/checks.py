@@ -30,9 +30,7 @@ def _validator(schema: str) -> Draft202012Validator:
     return Draft202012Validator(registry.contents(f"{schema}.schema.json"), registry=registry)
 
 
-def check(
-    document: Any, schema: str, where: str | Path, error: type[TvrError] = DataError
-) -> None:
+def check(document: Any, schema: str, where: str | Path, error: type[TvrError] = DataError) -> None:
     """Raise `error`, naming `where` and the field, unless `document` fits the schema.
 
     Args:
@@ -50,8 +48,10 @@ def describe(problem: ValidationError) -> str:
     """One sentence for one violation: the path of the field, its value, what was expected."""
     path = ".".join(str(p) for p in problem.absolute_path)
     if problem.validator == "additionalProperties":
-        known = list(problem.schema.get("properties", {}))
-        unknown = sorted(set(problem.instance) - set(known))[0]
+        schema: Any = problem.schema
+        instance: Any = problem.instance
+        known = list(schema.get("properties", {}))
+        unknown = sorted(set(instance) - set(known))[0]
         near = difflib.get_close_matches(unknown, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
         return f"{path + '.' if path else ''}{unknown}: unknown key; {hint}"

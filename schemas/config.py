@@ -55,7 +55,8 @@ def parse_override(text: str) -> Config:
         raise ConfigError(f"--set {text}: the value is not valid YAML") from None
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}
-    return nested  # type: ignore[no-any-return]  # at least one part was wrapped around it
+    result: Config = nested
+    return result
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Config:
@@ -161,7 +162,9 @@ def check_meaning(config: Config, where: str | Path) -> None:
             refuse(key, f"{values} is reversed; write [smallest, largest]")
     total, visible = config["objects"]["total"], config["objects"]["visible"]
     if total is not None and visible[0] > total[0]:
-        refuse("objects.visible", f"{visible[0]} objects cannot be visible when only {total[0]} exist")
+        refuse(
+            "objects.visible", f"{visible[0]} objects cannot be visible when only {total[0]} exist"
+        )
     if visible[1] > 254 or (total is not None and total[1] > 254):
         refuse("objects.total", "a mask holds at most 254 objects")
     cameras = config["cameras"]
@@ -173,10 +176,18 @@ def check_meaning(config: Config, where: str | Path) -> None:
                 refuse(f"cameras.{key}", f"{name!r} is not a camera; known are {known}")
     if set(cameras["named"]) & {"random", "same"}:
         refuse("cameras.named", "a camera cannot be called random or same")
-    if len(set(cameras["initial"])) < len(cameras["initial"]) and "random" not in cameras["initial"]:
+    if (
+        len(set(cameras["initial"])) < len(cameras["initial"])
+        and "random" not in cameras["initial"]
+    ):
         refuse("cameras.initial", "a camera is named twice")
     world, attributes = config["world"], config["transformations"]["attributes"]
-    for attribute, table in [("shape", "shapes"), ("size", "sizes"), ("color", "colors"), ("material", "materials")]:
+    for attribute, table in [
+        ("shape", "shapes"),
+        ("size", "sizes"),
+        ("color", "colors"),
+        ("material", "materials"),
+    ]:
         if attribute in attributes and len(world[table]) < 2:
             refuse(f"world.{table}", f"needs two entries, or {attribute} cannot change")
     if world["visible_area"] > world["valid_area"]:

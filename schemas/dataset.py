@@ -84,9 +84,7 @@ class Dataset:
 
     def split_names(self) -> list[str]:
         """`scheme/name` of every split that was written."""
-        return sorted(
-            f"{p.parent.name}/{p.stem}" for p in (self.root / "splits").glob("*/*.jsonl")
-        )
+        return sorted(f"{p.parent.name}/{p.stem}" for p in (self.root / "splits").glob("*/*.jsonl"))
 
     def split(self, name: str) -> list[Pair]:
         """The pairs of a split such as `cross-view/train`.

@@ -37,7 +37,7 @@ class ObjectView:
 
 @dataclass(frozen=True)
 class Image:
-    """One rendered image and its labels. `path` and `mask` are file names in the sample's folder."""
+    """One rendered image and its labels; `path` and `mask` are names in the sample's folder."""
 
     state: str
     camera: str
@@ -65,7 +65,9 @@ class Image:
     def from_json(cls, data: Mapping[str, Any]) -> "Image":
         """Read the form stored in `sample.json`."""
         objects = tuple(
-            ObjectView(**{**o, "bbox": o["bbox"] and tuple(o["bbox"]), "center": tuple(o["center"])})
+            ObjectView(
+                **{**o, "bbox": o["bbox"] and tuple(o["bbox"]), "center": tuple(o["center"])}
+            )
             for o in data["objects"]
         )
         relations = {
