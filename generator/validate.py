@@ -126,7 +126,7 @@ def _check_image(dataset: Dataset, sample: Sample, image: Image, pixels: bool) -
     if isinstance(mask, str):
         yield finding(image.mask, mask)
         return
-    state = sample.plan.initial if image.state == "initial" else sample.plan.final
+    state = sample.plan.state(image.state, dataset.world)
     objects = visible_objects(state, dataset.world)
     indices = [o.index for o in objects]
     unknown = sorted(set(np.unique(mask).tolist()) - {0, *(i + 1 for i in indices)})

@@ -39,8 +39,8 @@ def make_sample(stage: Stage, plan: Plan, world: World, config: Config) -> dict[
     stage.seed(derive(plan.seed, "noise") % 2**31)
     shown = None
     for state_name, camera_name in plan.views:
-        state = plan.initial if state_name == "initial" else plan.final
-        if state is not shown:
+        state = plan.state(state_name, world)
+        if state != shown:
             stage.show(state)
             shown = state
         camera = plan.cameras[camera_name]

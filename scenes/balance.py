@@ -10,7 +10,7 @@ attributes at once, in the way of a Latin square; that balances both and keeps t
 Values and kinds of moves are dealt for each cell and attribute.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import lcm
 
@@ -24,7 +24,8 @@ class Task:
     """What a sample has to show.
 
     Attributes:
-        visible: number of objects in the visible area at the start; they have the first indices.
+        visible: number of objects in the visible area at the start; they have the first indices,
+            and the fixed ones the last of these.
         total: number of objects.
         transformations: in the order in which they happen.
         moves: for every transformation `inner`, `out` or `in`, or None where nothing moves.
@@ -47,6 +48,8 @@ class Balance:
         attributes: those that may change.
         values: all values of each attribute.
         moves: the kinds of moves that may happen.
+        fixed: number of visible objects that never change.
+        possible: whether some object can go through these (attribute, value) changes in order.
     """
 
     seed: int
@@ -56,6 +59,8 @@ class Balance:
     attributes: tuple[str, ...]
     values: dict[str, tuple[str, ...]]
     moves: tuple[str, ...]
+    fixed: int
+    possible: Callable[[tuple[tuple[str, str], ...]], bool]
 
     def task(self, index: int) -> Task:
         """The task of sample `index`; a pure function of the data set's factors."""
@@ -71,7 +76,12 @@ class Balance:
             position = uses[attribute] + here[attribute]
             here[attribute] += 1
             key = (visible, count, attribute)
-            value = self._deal(self.values[attribute], position, "value", *key)
+            earlier = tuple(
+                (t.attribute, t.value)
+                for t in transformations
+                if t.object == target and t.attribute != "position"
+            )
+            value = self._value(attribute, position, key, earlier)
             move = None
             if attribute == "position":
                 alone = sum(o == target for o, _ in pairs) == 1
@@ -94,7 +104,7 @@ class Balance:
             (v, c)
             for v in range(self.visible[0], self._most_visible() + 1)
             for c in range(self.count[0], self.count[1] + 1)
-            if c <= v * len(self.attributes)
+            if c <= (v - self.fixed) * len(self.attributes)
         ]
         if not cells:
             raise ConfigError(
@@ -139,7 +149,7 @@ class Balance:
         Also how often each attribute was used in the cell's earlier samples; the sample is number
         `occurrence` of its cell.
         """
-        visible, count = cell
+        visible, count = cell[0] - self.fixed, cell[1]
         kinds = len(self.attributes)
         period = lcm(visible, kinds)
         block, place = divmod(occurrence, period)
@@ -160,6 +170,26 @@ class Balance:
             for _, a in pattern:
                 uses[self.attributes[(a + attributes[earlier % kinds]) % kinds]] += 1
         return pairs, uses
+
+    def _value(
+        self,
+        attribute: str,
+        position: int,
+        key: tuple[int | str, ...],
+        earlier: tuple[tuple[str, str], ...],
+    ) -> str:
+        """The value dealt, or else the next of the deck that constraints allow after `earlier`.
+
+        Raises:
+            ConfigError: constraints allow none.
+        """
+        values = self.values[attribute]
+        deck, place = divmod(position, len(values))
+        order = shuffled(len(values), self.seed, "value", *key, deck)
+        for k in (*order[place:], *order[:place]):
+            if attribute == "position" or self.possible((*earlier, (attribute, values[k]))):
+                return values[k]
+        raise ConfigError(f"world.constraints: no {attribute} can be given to an object")
 
     def _move(self, position: int, key: tuple[int | str, ...], alone: bool, hidden: int) -> str:
         """The kind of a move: the one dealt, or else the next one that is possible."""

@@ -48,6 +48,11 @@ class Plan:
     final: State
     transformations: tuple[Transformation, ...]
 
+    def state(self, name: str, world: World) -> State:
+        """The state called `initial`, `final`, or `step-K` after K transformations."""
+        ends = {"initial": self.initial, "final": self.final}
+        return ends[name] if name in ends else self.states(world)[int(name.split("-")[1])]
+
     def states(self, world: World) -> tuple[State, ...]:
-        """Every state from the initial to the final one."""
+        """The states that the transformations lead through, one more than there are of them."""
         return replay(self.initial, self.transformations, world)

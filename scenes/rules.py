@@ -5,7 +5,7 @@ al., CVPR 2021, section 4, and the settings of its published generator.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -43,6 +43,11 @@ def move_type(before: SceneObject, after: SceneObject, world: World) -> str | No
     return {(True, True): "inner", (True, False): "out", (False, True): "in"}.get(
         (before.visible(world), after.visible(world))
     )
+
+
+def forbidden(state: State, world: World) -> list[int]:
+    """Constraints: the objects whose combination of attributes the world does not allow."""
+    return [o.index for o in state if not world.allows(vars(o))]
 
 
 def repeated(transformations: tuple[Transformation, ...]) -> list[tuple[int, str]]:
@@ -90,7 +95,9 @@ def hidden_changes(
     changed = {t.object for t in plan.transformations}
     names, scenes = [], []
     for state_name, camera_name in plan.views:
-        state = plan.initial if state_name == "initial" else plan.final
+        if state_name not in ("initial", "final"):
+            continue
+        state = plan.state(state_name, world)
         seen = visible_objects(state, world)
         if any(o.index in changed for o in seen):
             names.append((state_name, camera_name))
@@ -103,6 +110,13 @@ def hidden_changes(
             if obj.index in changed and visible_pixels(k, shapes, order) < min_pixels:
                 hidden.append((state_name, name, obj.index))
     return hidden
+
+
+def same_looks(first: State, second: State) -> bool:
+    """Whether two states agree in everything that a transformation can change."""
+    return len(first) == len(second) and all(
+        replace(a, rotation=b.rotation) == b for a, b in zip(first, second, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -123,6 +137,8 @@ def violations(
             yield Violation("no-overlap", f"objects {a} and {b} after {step} transformations")
         for o in out_of_range(state, world):
             yield Violation("valid-area", f"object {o} after {step} transformations")
+        for o in forbidden(state, world):
+            yield Violation("constraints", f"object {o} after {step} transformations")
     for t, before, after in zip(plan.transformations, states, states[1:], strict=False):
         if (
             t.attribute == "position"
@@ -138,5 +154,5 @@ def violations(
     for rule, find in checks:
         for found in find():
             yield Violation(rule, str(found))
-    if states[-1] != plan.final:
+    if not same_looks(states[-1], plan.final):
         yield Violation("replay", "the transformations do not lead to the final state")

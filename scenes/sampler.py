@@ -5,8 +5,10 @@ drawn again when a rule does not hold, never the task, so the rules cannot bend 
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,13 @@ from scenes.rules import hidden_changes
 from scenes.seeds import derive, stream
 from scenes.states import SceneObject, State, on_grid
 from scenes.transformations import apply, move
-from scenes.world import World
+from scenes.world import LOOKS, World
 
 Rng = np.random.Generator
+Looks = dict[str, str]
+"""Shape, size, color and material of an object."""
+Steps = tuple[tuple[str, str], ...]
+"""(attribute, value) changes of one object, in order."""
 Triple = tuple[float, float, float]
 
 CAMERA_TRIES = 100
@@ -44,6 +50,7 @@ class Sampler:
     config: Mapping[str, Any]
     world: World
     balance: Balance
+    combinations: Callable[[Steps], list[Looks]]
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Sampler":
@@ -53,6 +60,7 @@ class Sampler:
             ConfigError: no scene can satisfy it.
         """
         world = World.from_config(config["world"])
+        combinations = lru_cache(None)(partial(_combinations, world))
         objects, changes = config["objects"], config["transformations"]
         balance = Balance(
             seed=config["seed"],
@@ -62,9 +70,11 @@ class Sampler:
             attributes=tuple(changes["attributes"]),
             values={a: world.values(a) for a in changes["attributes"]},
             moves=tuple(changes["moves"]),
+            fixed=len(objects["fixed"]),
+            possible=lambda steps: bool(combinations(steps)),
         )
         _refuse_full_area(world, balance)
-        return cls(config, world, balance)
+        return cls(config, world, balance, combinations)
 
     def plan(self, index: int) -> Plan:
         """The plan of sample `index`: a pure function of the configuration and `index`.
@@ -89,10 +99,19 @@ class Sampler:
 
     def _attempt(self, index: int, seed: int, task: Task, rng: Rng) -> Plan:
         cameras, views = self._cameras(rng)
+        if self.config["intermediate"]:
+            finals = [camera for state, camera in views if state == "final"]
+            views += tuple(
+                (f"step-{k}", camera)
+                for k in range(1, len(task.transformations))
+                for camera in finals
+            )
         initial = self._place(task, self._attributes(task, rng), rng)
         final = initial
         for transformation in task.transformations:
             final = apply(final, transformation, self.world)
+        if "rotation" in self.config["transformations"]["distractors"]:
+            final = _turned(initial, final, rng)
         plan = Plan(
             id=f"{index:06d}",
             seed=seed,
@@ -115,21 +134,31 @@ class Sampler:
             raise Unlucky("observable")
         return plan
 
-    def _attributes(self, task: Task, rng: Rng) -> list[dict[str, str]]:
-        """Attributes of all objects at the start; a value to be given later is never there yet."""
+    def _attributes(self, task: Task, rng: Rng) -> list[Looks]:
+        """Attributes of all objects at the start; a value to be given later is never there yet.
+
+        Raises:
+            ConfigError: a fixed object is not allowed by the constraints.
+        """
+        fixed = self.config["objects"]["fixed"]
+        first_fixed = task.visible - len(fixed)
         objects = []
-        coming = {(t.object, t.attribute): t.value for t in task.transformations}
         for index in range(task.total):
-            chosen = {}
-            for attribute in ("shape", "size", "color", "material"):
-                options = [
-                    v for v in self.world.values(attribute) if v != coming.get((index, attribute))
-                ]
-                chosen[attribute] = options[int(rng.integers(len(options)))]
-            objects.append(chosen)
+            steps = tuple(
+                (t.attribute, t.value)
+                for t in task.transformations
+                if t.object == index and t.attribute != "position"
+            )
+            options = self.combinations(steps)
+            if first_fixed <= index < task.visible:
+                asked = fixed[index - first_fixed]
+                options = [o for o in options if all(o[k] == v for k, v in asked.items())]
+                if not options:
+                    raise ConfigError(f"objects.fixed: {asked} is against world.constraints")
+            objects.append(options[int(rng.integers(len(options)))])
         return objects
 
-    def _place(self, task: Task, attributes: list[dict[str, str]], rng: Rng) -> State:
+    def _place(self, task: Task, attributes: list[Looks], rng: Rng) -> State:
         """Find a place for every object that is free in every state.
 
         Objects with most changes are placed first, while there is most room.
@@ -175,11 +204,16 @@ class Sampler:
             firsts.append(self._add(cameras, name, None, rng))
             views.append(("initial", firsts[-1]))
         for name in block["final"]:
-            for camera in (
-                firsts if name == "same" else [self._add(cameras, name, cameras[firsts[0]], rng)]
-            ):
-                if ("final", camera) not in views:
-                    views.append(("final", camera))
+            first = cameras[firsts[0]]
+            if name == "same":
+                added = firsts
+            elif name == "orbit":
+                circle = _orbit(first, block["orbit"])
+                cameras.update(circle)
+                added = list(circle)
+            else:
+                added = [self._add(cameras, name, first, rng)]
+            views += [("final", c) for c in added if ("final", c) not in views]
         return cameras, tuple(views)
 
     def _add(self, cameras: dict[str, Camera], name: str, first: Camera | None, rng: Rng) -> str:
@@ -219,7 +253,7 @@ class _Track:
     shifts: tuple[tuple[float, float], ...]
 
 
-def _track(index: int, attributes: dict[str, str], task: Task, world: World) -> _Track:
+def _track(index: int, attributes: Looks, task: Task, world: World) -> _Track:
     size, shift = attributes["size"], (0.0, 0.0)
     radii, shifts = [world.sizes[size]], [shift]
     for t in task.transformations:
@@ -299,6 +333,45 @@ class _Zone:
             return True
         end = (x + self.shift[0], y + self.shift[1])
         return world.in_visible_area(*end) == (self.kind != "out") and world.in_valid_area(*end)
+
+
+def _combinations(world: World, steps: Steps) -> list[Looks]:
+    """The looks an object can start with so that every step changes it into an allowed one."""
+    legal = []
+    for values in product(*(world.values(a) for a in LOOKS)):
+        looks = start = dict(zip(LOOKS, values, strict=True))
+        fits = world.allows(looks)
+        for attribute, value in steps:
+            fits = fits and looks[attribute] != value
+            looks = {**looks, attribute: value}
+            fits = fits and world.allows(looks)
+        if fits:
+            legal.append(start)
+    return legal
+
+
+def _turned(initial: State, final: State, rng: Rng) -> State:
+    """The final state with every object that did not change turned about its axis."""
+    turns = rng.uniform(0.0, 2 * np.pi, len(final)).tolist()
+    return tuple(
+        replace(o, rotation=on_grid(turn)) if o == before else o
+        for before, o, turn in zip(initial, final, turns, strict=True)
+    )
+
+
+def _orbit(first: Camera, views: int) -> dict[str, Camera]:
+    """The other cameras of an even circle about the target's vertical axis, `first` being one."""
+    circle = {}
+    for k in range(1, views):
+        angle = 2 * np.pi * k / views
+        x, y, z = first.offset
+        turned = (
+            x * np.cos(angle) - y * np.sin(angle),
+            x * np.sin(angle) + y * np.cos(angle),
+            z,
+        )
+        circle[f"orbit-{k}"] = replace(first, position=_triple(np.add(first.target, turned)))
+    return circle
 
 
 def _random_camera(shell: Mapping[str, Any], first: Camera | None, rng: Rng) -> Camera:

@@ -10,7 +10,33 @@ from typing import Any
 
 from scenes.shapes import Shape
 
-ATTRIBUTES = ("color", "shape", "size", "material", "position")
+LOOKS = ("color", "shape", "size", "material")
+ATTRIBUTES = (*LOOKS, "position")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """Objects with one of the values of every attribute in `given` must fit `required` likewise.
+
+    >>> cubes = Constraint({"shape": ("cube",)}, {"color": ("gray", "blue")})
+    >>> cubes.allows({"shape": "cube", "color": "red"})
+    False
+    """
+
+    given: Mapping[str, tuple[str, ...]]
+    required: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def from_config(cls, block: Mapping[str, Any]) -> "Constraint":
+        """Read `{if: {attribute: [values]}, then: {attribute: [values]}}`."""
+        given, required = ({k: tuple(v) for k, v in block[key].items()} for key in ("if", "then"))
+        return cls(given, required)
+
+    def allows(self, attributes: Mapping[str, str]) -> bool:
+        """Whether an object may have these attributes."""
+        if not all(attributes[k] in v for k, v in self.given.items()):
+            return True
+        return all(attributes[k] in v for k, v in self.required.items())
 
 
 @dataclass(frozen=True)
@@ -30,6 +56,7 @@ class World:
         gap: least free space between two objects on the ground, in Blender units.
         visible_area: objects with abs x, abs y up to this are rendered.
         valid_area: objects may stand at abs x, abs y up to this.
+        constraints: combinations of attributes that every object keeps to in every state.
     """
 
     shapes: Mapping[str, Shape]
@@ -43,6 +70,7 @@ class World:
     gap: float
     visible_area: float
     valid_area: float
+    constraints: tuple["Constraint", ...] = ()
 
     @classmethod
     def from_config(cls, block: Mapping[str, Any]) -> "World":
@@ -59,7 +87,12 @@ class World:
             gap=block["gap"],
             visible_area=block["visible_area"],
             valid_area=block["valid_area"],
+            constraints=tuple(Constraint.from_config(c) for c in block["constraints"]),
         )
+
+    def allows(self, attributes: Mapping[str, str]) -> bool:
+        """Whether an object may have these attributes at once (CLEVR's CoGenT conditions)."""
+        return all(c.allows(attributes) for c in self.constraints)
 
     def values(self, attribute: str) -> tuple[str, ...]:
         """Every value that a transformation may give to `attribute`, in vocabulary order.

@@ -169,27 +169,37 @@ def check_meaning(config: Config, where: str | Path) -> None:
         refuse("objects.total", "a mask holds at most 254 objects")
     cameras = config["cameras"]
     for key in ("initial", "final"):
-        special = {"random"} if key == "initial" else {"random", "same"}
+        special = {"random"} if key == "initial" else {"random", "same", "orbit"}
         for name in cameras[key]:
             if name not in cameras["named"] and name not in special:
                 known = ", ".join([*cameras["named"], *sorted(special)])
                 refuse(f"cameras.{key}", f"{name!r} is not a camera; known are {known}")
-    if set(cameras["named"]) & {"random", "same"}:
-        refuse("cameras.named", "a camera cannot be called random or same")
+    if set(cameras["named"]) & {"random", "same", "orbit"}:
+        refuse("cameras.named", "a camera cannot be called random, same or orbit")
     if (
         len(set(cameras["initial"])) < len(cameras["initial"])
         and "random" not in cameras["initial"]
     ):
         refuse("cameras.initial", "a camera is named twice")
     world, attributes = config["world"], config["transformations"]["attributes"]
-    for attribute, table in [
-        ("shape", "shapes"),
-        ("size", "sizes"),
-        ("color", "colors"),
-        ("material", "materials"),
-    ]:
+    looks = {"shape": "shapes", "size": "sizes", "color": "colors", "material": "materials"}
+    for attribute, table in looks.items():
         if attribute in attributes and len(world[table]) < 2:
             refuse(f"world.{table}", f"needs two entries, or {attribute} cannot change")
+    for key, blocks in [
+        ("objects.fixed", config["objects"]["fixed"]),
+        ("world.constraints", [c["if"] for c in world["constraints"]]),
+        ("world.constraints", [c["then"] for c in world["constraints"]]),
+    ]:
+        for block in blocks:
+            for attribute, values in block.items():
+                for value in [values] if isinstance(values, str) else values:
+                    if value not in world[looks[attribute]]:
+                        known = ", ".join(world[looks[attribute]])
+                        refuse(key, f"{value!r} is no {attribute}; known are {known}")
+    fixed = len(config["objects"]["fixed"])
+    if fixed >= visible[0]:
+        refuse("objects.visible", f"{visible[0]} leaves no object to change besides {fixed} fixed")
     if world["visible_area"] > world["valid_area"]:
         refuse("world.visible_area", "is larger than world.valid_area")
     pixels = config["image"]["width"] * config["image"]["height"]

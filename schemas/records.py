@@ -144,8 +144,8 @@ def plan_to_json(plan: Plan, world: World, width: int, height: int) -> dict[str,
         },
         "lights": {name: asdict(light) for name, light in plan.lights.items()},
         "states": {
-            "initial": _state_to_json(plan.initial, world),
-            "final": _state_to_json(plan.final, world),
+            name: _state_to_json(plan.state(name, world), world)
+            for name in dict.fromkeys(["initial", "final", *(state for state, _ in plan.views)])
         },
         "transformations": [
             {
