@@ -1,0 +1,106 @@
+"""Reinforcement learning from the verifiable reward, with TRL's GRPOTrainer."""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.answers import completion_text, parse, parse_truth
+from training.config import (
+    TrainConfig,
+    check_config,
+    load_config,
+    run_from_command_line,
+    trainer_arguments,
+)
+from training.rewards import RewardFunction, accuracy_reward, format_reward
+
+
+def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
+    """Train as a configuration says, or go on where the same run stopped.
+
+    Returns:
+        The run's folder, which holds the model or adapter and its processor.
+
+    Raises:
+        ConfigError: before anything is loaded, for whatever can be found wrong by then.
+        TvrError: the data, the model or the training failed.
+    """
+    return train(load_config("grpo", config_path, overrides))
+
+
+def train(config: TrainConfig) -> Path:
+    """See `run`."""
+    dataset = check_config(config)
+    args = trainer_arguments(config)
+    from trl import GRPOTrainer
+
+    from training import runs
+    from training.models import lora_config
+    from training.rows import build_rows
+
+    with args.main_process_first(desc="opening the run"):
+        found = runs.open_run(config)
+    if found.done:
+        return config.output_dir
+    rows = build_rows(dataset, config.split, config.prompt)
+    model, processor = runs.load(config, dataset.world, args)
+    trainer = GRPOTrainer(
+        model=model,
+        reward_funcs=reward_functions(config),
+        args=args,
+        train_dataset=rows,
+        processing_class=processor,
+        peft_config=None if config.lora is None else lora_config(model, config.lora),
+    )
+    return runs.train(trainer, config, found.checkpoint)
+
+
+def reward_functions(config: TrainConfig) -> list[RewardFunction]:
+    """Form and answer, logged apart; they add up to the reward of `training.rewards.score`."""
+    weights = config.reward.resolve()
+    return [
+        format_reward(weights=weights),
+        with_habits(accuracy_reward(matching=config.reward.matching, weights=weights)),
+    ]
+
+
+def with_habits(reward: RewardFunction) -> RewardFunction:
+    """The same reward function, which also logs how the policy answers.
+
+    It adds to every logged step the mean of n_pred - n_gt (`count_gap`), the shares of completions
+    without any prediction (`silent`) and with more predictions than twice the truth
+    (`enumerating`), and to the table of completions what they were asked and the truth.
+    """
+
+    def accuracy_reward(
+        completions: Sequence[Any],
+        truth: Sequence[str],
+        log_metric: Callable[[str, float], None] | None = None,
+        log_extra: Callable[[str, list[Any]], None] | None = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        given = [len(parse(completion_text(c)).predictions) for c in completions]
+        wanted = [len(parse_truth(t)) for t in truth]
+        pairs = list(zip(given, wanted, strict=True))
+        if log_metric is not None and pairs:
+            log_metric("count_gap", sum(g - w for g, w in pairs) / len(pairs))
+            log_metric("silent", sum(g == 0 for g, _ in pairs) / len(pairs))
+            log_metric("enumerating", sum(g > 2 * w for g, w in pairs) / len(pairs))
+        if log_extra is not None:
+            for name in ("sample", "initial", "final"):
+                if name in columns:
+                    log_extra(name, list(columns[name]))
+            log_extra("truth", list(truth))
+        return reward(completions, truth=truth, **columns)
+
+    return accuracy_reward
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m training.grpo CONFIG [--set key=value]…`; returns the exit status."""
+    return run_from_command_line(run, "training.grpo", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""The question put to a model: two pictures, the objects of the first, and what may have changed.
+
+A prompt is a pure function of what the asker may know: the initial state, where its objects are
+in the initial image, and the vocabulary of the data set. The final state is never read here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scenes.cameras import Camera
+from scenes.states import SceneObject
+from scenes.world import World
+from schemas.config import Config
+from schemas.records import ObjectView, Pair, Sample
+
+Style = Literal["full", "compact"]
+Location = Literal["pixel", "cell", "none"]
+Message = dict[str, Any]
+"""`{"role": …, "content": [part, …]}`; a part is `{"type": "text", "text": …}` or an image."""
+
+FACING = 10.0
+"""An initial camera further than this from azimuth 0, in degrees, is mentioned in the prompt."""
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """How questions are worded. The `prompt` block of a training configuration.
+
+    Attributes:
+        style: `full` explains the task in sentences, for pretrained models; `compact` only lists
+            the objects, for models that learn the task from nothing.
+        location: how an object is pointed at in the first picture, so that two identical objects
+            can be told apart: `pixel` (centre, origin at the top left), `cell` (column and row of
+            a coarse grid, independent of the picture's size), or `none`.
+        cells: columns and rows of that grid.
+    """
+
+    style: Style = "full"
+    location: Location = "pixel"
+    cells: int = 8
+
+
+SYSTEM = (
+    "You compare two pictures of one scene and name every change between them. "
+    "Reason step by step inside <think> </think>, then give the changes inside "
+    "<answer> </answer>, and write nothing else."
+)
+
+
+def build_prompt(
+    sample: Sample, pair: Pair, world: World, config: Config, style: PromptConfig
+) -> list[Message]:
+    """The messages for one pair, with a placeholder part for each of the two images.
+
+    The initial image comes first. Placeholders are `{"type": "image"}` without content.
+
+    Args:
+        sample: the sample the pair belongs to; only its initial state is read.
+        pair: which cameras' images are shown.
+        world: the vocabulary.
+        config: the resolved configuration of the data set.
+        style: the wording.
+    """
+    view = sample.image("initial", pair.initial)
+    centers = {o.index: locate(o, view.width, view.height, style) for o in view.objects}
+    objects = listed_objects(sample, world, config)
+    image: Message = {"type": "image"}
+    if style.style == "compact":
+        content = [image, image, _text(compact_list(objects, centers, world))]
+        return [{"role": "user", "content": content}]
+    question = "\n".join(
+        [
+            f"The objects of the first picture, by index{legend(view.width, view.height, style)}:",
+            *(f"{o.index}: {describe(o, centers.get(o.index), world, style)}" for o in objects),
+            "",
+            *rules(world, config, sample.plan.cameras[pair.initial]),
+        ]
+    )
+    content = [
+        _text("First picture, before the changes:"),
+        image,
+        _text("Second picture, after the changes, perhaps seen from another side:"),
+        image,
+        _text(question),
+    ]
+    return [
+        {"role": "system", "content": [_text(SYSTEM)]},
+        {"role": "user", "content": content},
+    ]
+
+
+def listed_objects(sample: Sample, world: World, config: Config) -> list[SceneObject]:
+    """The initial objects a question lists, by index.
+
+    Those in the visible area; where objects can move, the others too, since one of them may have
+    moved in and could not be named otherwise.
+    """
+    moves = "position" in config["transformations"]["attributes"]
+    return [o for o in sample.plan.initial if moves or o.visible(world)]
+
+
+def locate(view: ObjectView, width: int, height: int, style: PromptConfig) -> str:
+    """Where an object's centre is in an image of `width` x `height` pixels, as prompt text.
+
+    >>> view = ObjectView(0, None, 0, 0.0, (159.4, 60.0), 10.0)
+    >>> locate(view, 160, 120, PromptConfig(location="pixel"))
+    '(159, 60)'
+    >>> locate(view, 160, 120, PromptConfig(location="cell", cells=8))
+    '7,4'
+    """
+    u, v = view.center
+    if style.location == "pixel":
+        return f"({round(u)}, {round(v)})"
+    if style.location == "cell":
+        column, row = (
+            min(max(int(x / length * style.cells), 0), style.cells - 1)
+            for x, length in ((u, width), (v, height))
+        )
+        return f"{column},{row}"
+    return ""
+
+
+def legend(width: int, height: int, style: PromptConfig) -> str:
+    """What the locations in the list of objects mean."""
+    if style.location == "pixel":
+        return f", with the pixel of their centre (from the top left of {width} x {height})"
+    if style.location == "cell":
+        n = style.cells
+        return f", with the cell of their centre (column,row from the top left of {n} x {n})"
+    return ""
+
+
+def describe(obj: SceneObject, center: str | None, world: World, style: PromptConfig) -> str:
+    """One object in words: `large cyan rubber sphere at (120, 88)`."""
+    words = f"{obj.size} {obj.color} {obj.material} {obj.shape}"
+    if not obj.visible(world):
+        return f"{words}, outside the picture"
+    if not center:
+        return words
+    where = f"at {center}" if style.location == "pixel" else f"in cell {center}"
+    return f"{words} {where}"
+
+
+def compact_list(objects: Sequence[SceneObject], centers: Mapping[int, str], world: World) -> str:
+    """One line an object, nothing else: `0 large cyan rubber sphere 3,5`; `-` is outside."""
+    lines = []
+    for o in objects:
+        where = centers.get(o.index, "") if o.visible(world) else "-"
+        lines.append(f"{o.index} {o.size} {o.color} {o.material} {o.shape} {where}".rstrip())
+    return "\n".join(lines)
+
+
+def rules(world: World, config: Config, initial: Camera) -> list[str]:
+    """The sentences of the full prompt that say what may change and how to write it down."""
+    attributes = config["transformations"]["attributes"]
+    low, high = config["transformations"]["count"]
+    number = f"{low} change{'' if low == 1 else 's'}" if low == high else f"{low} to {high} changes"
+    lines = [
+        f"Between the pictures {number} happened. A change sets one attribute of one object to a "
+        "new value, and no attribute of an object changes twice. The attributes and their values:"
+    ]
+    lines += [
+        f"{attribute}: {', '.join(world.values(attribute))}"
+        for attribute in attributes
+        if attribute != "position"
+    ]
+    if "position" in attributes:
+        steps = " or ".join(str(n) for n in world.steps)
+        lines.append(
+            f"position: a direction ({', '.join(world.directions)}) and a number of steps "
+            f"({steps}), for example {world.values('position')[0]}"
+        )
+        if abs(initial.azimuth) > FACING:
+            lines.append(
+                "Directions belong to the scene, not to the picture; the first picture is taken "
+                f"{abs(initial.azimuth):.0f} degrees to the "
+                f"{'right' if initial.azimuth > 0 else 'left'} of its front."
+            )
+    lines.append(
+        "Write each change as index.attribute.value and separate them by commas, for example "
+        f"<answer>{example_answer(world, attributes)}</answer>."
+    )
+    return lines
+
+
+def example_answer(world: World, attributes: Sequence[str]) -> str:
+    """A well-formed answer made of the vocabulary alone, the same for every sample.
+
+    >>> from schemas.config import load_config
+    >>> example_answer(World.from_config(load_config("star")["world"]), ["color", "size"])
+    '0.color.gray, 1.size.small'
+    """
+    return ", ".join(f"{k}.{a}.{world.values(a)[0]}" for k, a in enumerate(attributes[:2]))
+
+
+def answer_completion(answer: str, thought: str = "") -> list[Message]:
+    """The assistant's message that gives `answer`, in the answer language."""
+    text = f"<think>{thought}</think><answer>{answer}</answer>"
+    return [{"role": "assistant", "content": [_text(text)]}]
+
+
+def with_images(messages: Sequence[Message], images: Sequence[Any]) -> list[Message]:
+    """The messages with their image placeholders filled, in order.
+
+    Raises:
+        ValueError: there are more or fewer placeholders than images.
+    """
+    left = list(images)
+    filled = []
+    for message in messages:
+        content = []
+        for part in message["content"]:
+            if part["type"] == "image":
+                if not left:
+                    raise ValueError("more image placeholders than images")
+                part = {"type": "image", "image": left.pop(0)}
+            content.append(part)
+        filled.append({**message, "content": content})
+    if left:
+        raise ValueError("more images than image placeholders")
+    return filled
+
+
+def _text(text: str) -> Message:
+    return {"type": "text", "text": text}

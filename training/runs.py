@@ -1,0 +1,274 @@
+"""The folder of a training run: what SFT and GRPO share around TRL's trainers.
+
+config.yaml      the resolved configuration, usable as a configuration again
+run.json         how far the run got, and the versions of the libraries
+log.jsonl        one line for each logged step
+checkpoint-N/    everything needed to go on from step N
+base/            the model the run began with, if it was built on the spot
+model or adapter files and the processor, once the run is done
+"""
+
+import dataclasses
+import json
+import shutil
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import PrinterCallback, ProcessorMixin, Trainer, TrainerCallback
+from transformers.trainer_callback import TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
+
+from scenes.errors import ConfigError, TrainingError
+from scenes.world import World
+from schemas.checks import read_json, read_text
+from schemas.config import read_yaml
+from schemas.dataset import dumps, dumps_line, write_whole
+from training.config import TrainConfig
+from training.models import TINY, build_tiny, load_adapter, load_model, load_processor
+
+LIBRARIES = ("accelerate", "datasets", "peft", "tokenizers", "torch", "transformers", "trl")
+
+GROWING = {
+    *("max_steps", "num_train_epochs", "save_steps", "save_total_limit", "save_strategy"),
+    *("logging_steps", "report_to", "allow_download", "output_dir", "log_completions"),
+}
+"""Keys that may change between the parts of one run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progressed:
+    """What a run's folder holds.
+
+    Attributes:
+        checkpoint: the newest complete checkpoint, or None.
+        done: whether the run with this configuration is finished.
+    """
+
+    checkpoint: Path | None
+    done: bool
+
+
+def open_run(config: TrainConfig) -> Progressed:
+    """Look at a run's folder, or begin it. Checkpoints that were cut off are removed.
+
+    Raises:
+        ConfigError: the folder belongs to a run with another configuration.
+    """
+    folder = config.output_dir
+    stored = folder / "config.yaml"
+    new = {"kind": config.kind, **config.to_json()}
+    done = False
+    if stored.is_file():
+        old = read_yaml(stored)
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key) and key not in GROWING:
+                raise ConfigError(
+                    f"{config.source}: output_dir: {folder} holds a run with {key} "
+                    f"{old.get(key)!r}, not {new.get(key)!r}; choose another folder"
+                )
+        same_length = all(old.get(k) == new.get(k) for k in ("max_steps", "num_train_epochs"))
+        done = same_length and _status(folder) == "done"
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(
+            f"{config.source}: output_dir: {folder} is not empty and holds no run; "
+            "choose another folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    if not done:
+        write_whole(stored, yaml.safe_dump(new, sort_keys=False, allow_unicode=True))
+        write_run(folder, config, "started", 0)
+    return Progressed(last_checkpoint(folder), done)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint. Newer ones, cut off while being written, are removed.
+
+    The trainer writes `trainer_state.json` last, so a checkpoint is whole if that can be read.
+    """
+    found = [p for p in folder.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
+    for path in sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")), reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+        else:
+            return path
+    return None
+
+
+def write_run(folder: Path, config: TrainConfig, status: str, step: int) -> None:
+    """Write `run.json`."""
+    document = {
+        "kind": config.kind,
+        "status": status,
+        "step": step,
+        "model": model_folder(config),
+        "adapter": config.adapter,
+        "versions": {"star-tvr": _own_version(), **{name: version(name) for name in LIBRARIES}},
+        "python": sys.version.split()[0],
+    }
+    write_whole(folder / "run.json", dumps(document))
+
+
+def _status(folder: Path) -> str | None:
+    path = folder / "run.json"
+    return read_json(path).get("status") if path.is_file() else None
+
+
+def _own_version() -> str:
+    from importlib.metadata import PackageNotFoundError
+
+    try:
+        return version("star-tvr")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def model_folder(config: TrainConfig) -> str:
+    """Where the weights come from: for a tiny model, the folder it is built in."""
+    return str(config.output_dir / "base") if config.model in TINY else config.model
+
+
+def load(config: TrainConfig, world: World, args: TrainingArguments) -> tuple[Any, ProcessorMixin]:
+    """The model (with `adapter` on it, if there is one) and its processor.
+
+    Raises:
+        TrainingError: something cannot be loaded.
+    """
+    folder = model_folder(config)
+    with args.main_process_first(desc="building the model"):
+        if config.model in TINY and not Path(folder).is_dir():
+            draft = build_tiny(config.model, Path(f"{folder}.draft"), world, config.seed)
+            draft.rename(folder)
+    processor = load_processor(folder, config.processor, config.allow_download)
+    frozen = config.lora is not None or config.adapter is not None
+    options = {"dtype": "bfloat16" if args.bf16 and frozen else "float32"}
+    options |= config.trainer.get("model_init_kwargs") or {}
+    model = load_model(folder, options, config.allow_download)
+    if config.adapter is not None:
+        model = load_adapter(model, config.adapter, trainable=True)
+    return model, processor
+
+
+def train(trainer: Trainer, config: TrainConfig, checkpoint: Path | None) -> Path:
+    """Run a trainer to its end and store what it learned.
+
+    Raises:
+        TrainingError: the loss is no longer a number.
+    """
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(LogFile(config.output_dir / "log.jsonl"))
+    trainer.add_callback(ProgressLine(config.kind))
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        write_run(config.output_dir, config, "done", trainer.state.global_step)
+    return config.output_dir
+
+
+class LogFile(TrainerCallback):
+    """Keeps `log.jsonl`, and stops a run whose loss is no longer a number.
+
+    After an interruption the file starts again from the checkpoint's own history, so that no step
+    is in it twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Start from the history in the checkpoint."""
+        if state.is_world_process_zero:
+            write_whole(self.path, "".join(dumps_line(line) for line in state.log_history))
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Append the newest line."""
+        line = state.log_history[-1]
+        loss = line.get("loss")
+        if isinstance(loss, float) and loss - loss != 0:
+            raise TrainingError(
+                f"{args.output_dir}: the loss is {loss} at step {state.global_step}; lower "
+                "learning_rate and start again, training goes on from the last checkpoint"
+            )
+        if state.is_world_process_zero:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(dumps_line(line))
+
+
+class ProgressLine(TrainerCallback):
+    """A progress bar on a terminal, a plain line for each logged step elsewhere."""
+
+    SHOWN = {
+        "loss": "loss",
+        "reward": "reward",
+        "rewards/accuracy_reward/mean": "accuracy",
+        "rewards/format_reward/mean": "format",
+        "completions/mean_length": "tokens",
+    }
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.bar: Progress | None = None
+        self.began = time.monotonic()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Show the bar."""
+        self.began = time.monotonic()
+        console = Console(stderr=True)
+        if state.is_world_process_zero and console.is_terminal:
+            self.bar = Progress(
+                TextColumn(self.name),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                console=console,
+            )
+            self.bar.start()
+            self.bar.add_task("", total=state.max_steps, completed=state.global_step)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Move the bar."""
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=state.global_step)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Show the newest figures."""
+        line = state.log_history[-1]
+        shown = [f"{name} {line[key]:.3g}" for key, name in self.SHOWN.items() if key in line]
+        if not shown or not state.is_world_process_zero:
+            return
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], description="  ".join(shown))
+        else:
+            seconds = time.monotonic() - self.began
+            place = f"{self.name} step {state.global_step}/{state.max_steps}"
+            print(f"{place}  {'  '.join(shown)}  {seconds:.0f} s", file=sys.stderr, flush=True)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Leave the bar as it is."""
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `log.jsonl`, each a mapping with `step` and what was logged then."""
+    return [json.loads(line) for line in read_text(folder / "log.jsonl").splitlines()]
