@@ -18,6 +18,11 @@ from scenes.errors import ConfigError
 from scenes.seeds import shuffled, stream
 from scenes.transformations import Transformation
 
+Pairs = list[tuple[int, str]]
+"""(object, attribute) of every transformation of a sample."""
+
+_MOVE_CARDS = 48
+
 
 @dataclass(frozen=True)
 class Task:
@@ -64,35 +69,29 @@ class Balance:
 
     def task(self, index: int) -> Task:
         """The task of sample `index`; a pure function of the data set's factors."""
-        cells = self.cells()
-        block, place = divmod(index, len(cells))
-        visible, count = self._cell_order(block)[place]
-        total = self._total(visible, index)
-        pairs, uses = self._pairs((visible, count), block)
+        block, place = divmod(index, len(self.cells()))
+        cell = self._cell_order(block)[place]
+        visible, total = cell[0], self._total(cell[0], index)
+        pairs, uses = self._pairs(cell, block)
+        positions = [
+            uses[attribute] + sum(a == attribute for _, a in pairs[:k])
+            for k, (_, attribute) in enumerate(pairs)
+        ]
+        moves = self._moves(cell, pairs, positions, total - visible)
+        leaving = {o for (o, _), m in zip(pairs, moves, strict=True) if m == "out"}
+        pairs = self._relocated(pairs, leaving, visible) or pairs
+        hidden = iter(shuffled(total - visible, self.seed, "entering", index))
         transformations: list[Transformation] = []
-        moves: list[str | None] = []
-        here = dict.fromkeys(self.attributes, 0)
-        for target, attribute in pairs:
-            position = uses[attribute] + here[attribute]
-            here[attribute] += 1
-            key = (visible, count, attribute)
+        for (target, attribute), position, kind in zip(pairs, positions, moves, strict=True):
+            target = visible + next(hidden) if kind == "in" else target
             earlier = tuple(
                 (t.attribute, t.value)
                 for t in transformations
                 if t.object == target and t.attribute != "position"
             )
-            value = self._value(attribute, position, key, earlier)
-            move = None
-            if attribute == "position":
-                alone = sum(o == target for o, _ in pairs) == 1
-                hidden = shuffled(total - visible, self.seed, "entering", index)
-                hidden = hidden[sum(m == "in" for m in moves) :]
-                move = self._move(position, key, alone, len(hidden))
-                if move == "in":
-                    target = visible + hidden[0]
+            value = self._value(attribute, position, (*cell, attribute), earlier)
             transformations.append(Transformation(target, attribute, value))
-            moves.append(move)
-        return Task(visible, total, tuple(transformations), tuple(moves))
+        return Task(visible, total, tuple(transformations), moves)
 
     def cells(self) -> list[tuple[int, int]]:
         """All (visible objects, transformations) for which distinct pairs exist.
@@ -141,9 +140,7 @@ class Balance:
         allowed = set(cells)
         return [cell for cell in walk if cell in allowed]
 
-    def _pairs(
-        self, cell: tuple[int, int], occurrence: int
-    ) -> tuple[list[tuple[int, str]], dict[str, int]]:
+    def _pairs(self, cell: tuple[int, int], occurrence: int) -> tuple[Pairs, dict[str, int]]:
         """The (object, attribute) pairs of one sample of a cell.
 
         Also how often each attribute was used in the cell's earlier samples; the sample is number
@@ -191,17 +188,88 @@ class Balance:
                 return values[k]
         raise ConfigError(f"world.constraints: no {attribute} can be given to an object")
 
-    def _move(self, position: int, key: tuple[int | str, ...], alone: bool, hidden: int) -> str:
-        """The kind of a move: the one dealt, or else the next one that is possible."""
-        order = [self._deal(self.moves, position, "move", *key), *self.moves]
-        possible = {"inner": True, "out": alone, "in": hidden > 0}
-        for kind in order:
-            if possible[kind]:
-                return kind
-        raise ConfigError(
-            f"transformations.moves: none of {', '.join(self.moves)} is possible in a scene of "
-            f"{key[0]} visible and {hidden} other objects; allow inner, or raise objects.total"
-        )
+    def _moves(
+        self, cell: tuple[int, int], pairs: Pairs, positions: list[int], hidden: int
+    ) -> tuple[str | None, ...]:
+        """The kind of move of every pair: the one dealt, or else the next that is possible.
+
+        An object that leaves must not change otherwise; the other changes then go to other
+        objects, if there are any. An object can come in only if one is outside.
+        """
+        deck = self._move_deck(self._cell_moves(cell))
+        kinds: list[str | None] = []
+        leaving: set[int] = set()
+        for (target, attribute), position in zip(pairs, positions, strict=True):
+            if attribute != "position":
+                kinds.append(None)
+                continue
+            possible = {
+                "inner": True,
+                "out": self._relocated(pairs, leaving | {target}, cell[0]) is not None,
+                "in": kinds.count("in") < hidden,
+            }
+            dealt = self._deal(deck, position, "move", *cell)
+            order = (dealt, *reversed(self.moves))  # inner, always possible, comes last
+            kind = next((k for k in order if possible[k]), None)
+            if kind is None:
+                raise ConfigError(
+                    f"transformations.moves: none of {', '.join(self.moves)} is possible in a "
+                    f"scene of {cell[0]} visible and {hidden} other objects; allow inner, or raise "
+                    f"objects.total"
+                )
+            if kind == "out":
+                leaving.add(target)
+            kinds.append(kind)
+        return tuple(kinds)
+
+    def _relocated(self, pairs: Pairs, leaving: set[int], visible: int) -> Pairs | None:
+        """The pairs with nothing else happening to the leaving objects; None if impossible."""
+        objects = visible - self.fixed
+        result: Pairs = [(o, a) for o, a in pairs if o not in leaving or a == "position"]
+        moved = {}
+        for o, a in pairs:
+            if o in leaving and a != "position":
+                others = ((o + d) % objects for d in range(1, objects))
+                new = next((k for k in others if k not in leaving and (k, a) not in result), None)
+                if new is None:
+                    return None
+                moved[o, a] = (new, a)
+                result.append((new, a))
+        return [moved.get(pair, pair) for pair in pairs]
+
+    def _cell_moves(self, cell: tuple[int, int]) -> tuple[str, ...]:
+        """The kinds of moves that are possible in a cell at all."""
+        visible, count = cell
+        most = visible if self.total is None else self.total[1]
+        never = {
+            "out": count > 1 and visible - self.fixed == 1,
+            "in": most == visible,
+        }
+        return tuple(m for m in self.moves if not never.get(m)) or self.moves
+
+    def _move_deck(self, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        """The cards dealt in cells where these kinds are possible.
+
+        Cells where a kind is missing deal the others evenly. Cells where all are possible make up
+        for it, so that all kinds are equally frequent in the whole data set.
+        """
+        if len(kinds) < len(self.moves):
+            return kinds
+        share = dict.fromkeys(self.moves, 0.0)
+        rest = 0.0
+        for cell in self.cells():
+            here = self._cell_moves(cell)
+            if len(here) == len(self.moves):
+                rest += cell[1]
+            for kind in here if len(here) < len(self.moves) else ():
+                share[kind] += cell[1] / len(here)
+        even = (rest + sum(share.values())) / len(self.moves)
+        wanted = {kind: max(0.0, even - share[kind]) for kind in self.moves}
+        cards = {
+            kind: round(_MOVE_CARDS * w / max(sum(wanted.values()), 1e-9))
+            for kind, w in wanted.items()
+        }
+        return tuple(kind for kind, number in cards.items() for _ in range(number)) or kinds
 
     def _deal(self, cards: Sequence[str], position: int, *key: int | str) -> str:
         """The card at `position` of the endless row of shuffled decks that `key` names."""
