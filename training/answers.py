@@ -144,16 +144,16 @@ def _answer_block(text: bytes) -> bytes | None:
 
 
 def _format_ok(text: bytes) -> bool:
-    if any(text.count(tag) != 1 for tag in (_THINK, _END_THINK, _ANSWER, _END_ANSWER)):
+    tags = (_THINK, _END_THINK, _ANSWER, _END_ANSWER)
+    if any(text.count(tag) != 1 for tag in tags):
         return False
-    text = text.strip()
-    between = text[text.index(_END_THINK) + len(_END_THINK) : text.index(_ANSWER)]
-    return (
-        text.startswith(_THINK)
-        and text.endswith(_END_ANSWER)
-        and text.index(_END_THINK) < text.index(_ANSWER)
-        and not between.strip()
+    think, end_think, answer, end_answer = (text.index(tag) for tag in tags)
+    outside = (
+        text[:think]
+        + text[end_think + len(_END_THINK) : answer]
+        + text[end_answer + len(_END_ANSWER) :]
     )
+    return think < end_think < answer < end_answer and not outside.decode().strip()
 
 
 def _read_block(block: bytes) -> list[Prediction]:
