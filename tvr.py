@@ -4,12 +4,18 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from scenes.errors import TvrError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from schemas.dataset import Dataset
 
 app = typer.Typer(
     name="tvr",
@@ -22,6 +28,16 @@ train = typer.Typer(help="Train a vision-language model on a data set.", no_args
 app.add_typer(train, name="train")
 
 T = TypeVar("T")
+
+
+class Device(StrEnum):
+    """Where a model runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key.")
 ]
@@ -49,8 +65,12 @@ def render(
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="Render only part I of N, I from 0 to N-1.")
     ] = "0/1",
+    plan_only: Annotated[
+        bool, typer.Option("--plan-only", help="Write plans/*.jsonl and render nothing.")
+    ] = False,
 ) -> None:
     """Render a data set, or whatever of it is missing."""
+    from generator.plans import write_plans
     from generator.render import Shard, prepare
     from generator.render import render as render_samples
     from schemas.config import load_config
@@ -59,7 +79,14 @@ def render(
     resolved = load_config(config, [*(set_ or []), *extra])
     part = Shard.parse(shard)
     missing = prepare(out, resolved, part)
-    total = len(part.indices(resolved["num_samples"]))
+    indices = part.indices(resolved["num_samples"])
+    total = len(indices)
+    if plan_only:
+        blocks = write_plans(out, resolved, indices, workers)
+        for _ in _progress(blocks, "planning", len(indices)):
+            pass
+        print(f"{out}/plans: {total} plans")
+        return
     made = render_samples(out, resolved, missing, workers, device)
     frames = 0
     for sample in _progress(made, "rendering", len(missing), done=total - len(missing)):
@@ -75,9 +102,8 @@ def split(
 ) -> None:
     """Write splits/<scheme>/<split>.jsonl; no scene is in two splits."""
     from generator.splits import split as divide
-    from schemas.dataset import Dataset
 
-    for name, pairs in divide(Dataset.open(dataset), scheme, seed).items():
+    for name, pairs in divide(_open(dataset), scheme, seed).items():
         scenes = len({p.sample for p in pairs})
         print(f"{dataset}/splits/{scheme}/{name}.jsonl: {len(pairs)} pairs of {scenes} scenes")
 
@@ -90,9 +116,8 @@ def validate(
 ) -> None:
     """Check files, schemas, rules and labels; ends with 1 if anything is wrong."""
     from generator.validate import validate as check
-    from schemas.dataset import Dataset
 
-    opened = Dataset.open(dataset)
+    opened = _open(dataset)
     wrong = checked = 0
     for _, findings in _progress(check(opened, pixels), "validating", len(opened.ids()) + 1):
         checked += 1
@@ -103,6 +128,142 @@ def validate(
         print(f"{dataset}: {checked - 1} samples checked, {wrong} findings")
     if wrong:
         raise typer.Exit(1)
+
+
+@app.command()
+def score(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS.jsonl")],
+    dataset: DatasetFolder,
+    split_: Annotated[
+        str | None, typer.Option("--split", metavar="S/NAME", help="Such as cross-view/test_id.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="OTHER.jsonl", help="Compare with these predictions.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """All metrics of anybody's predictions, with 95 % intervals."""
+    from training import metrics
+
+    opened = _open(dataset)
+    report = metrics.score_file(predictions, opened, split_)
+    other = metrics.score_file(against, opened, split_) if against else None
+    comparison = other and metrics.compare(report, other)
+    if as_json:
+        print(json.dumps(comparison.to_json() if comparison else report.to_json(), indent=1))
+        return
+    _show(metrics.table(report), metrics.group_table(report))
+    if comparison:
+        _show(metrics.comparison_table(comparison))
+
+
+TrainConfig = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file.")]
+
+
+@train.command("sft")
+def train_sft(config: TrainConfig, set_: Overrides = None) -> None:
+    """Supervised fine-tuning on the answers."""
+    from training import sft
+
+    print(sft.run(config, set_ or []))
+
+
+@train.command("grpo")
+def train_grpo(config: TrainConfig, set_: Overrides = None) -> None:
+    """Reinforcement learning with the STAR reward."""
+    from training import grpo
+
+    print(grpo.run(config, set_ or []))
+
+
+@app.command()
+def evaluate(
+    dataset: DatasetFolder,
+    split_: Annotated[
+        str, typer.Option("--split", metavar="S/NAME", help="Such as cross-view/test_ood.")
+    ],
+    model: Annotated[str, typer.Option(help="A model folder, or a hub name.")],
+    out: Annotated[Path, typer.Option(help="Folder for predictions and metrics.")],
+    adapter: Annotated[str | None, typer.Option(help="A LoRA adapter for the model.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 8,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 512,
+    device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.auto,
+    allow_download: Annotated[
+        bool, typer.Option("--allow-download", help="Ask the hub for a model that is not here.")
+    ] = False,
+) -> None:
+    """Let a model answer a split, and score it; goes on where it was interrupted."""
+    from training import evaluate as evaluation
+    from training import metrics
+
+    report = evaluation.run(
+        dataset,
+        split_,
+        model,
+        out,
+        adapter=adapter,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        device=device.value,
+        allow_download=allow_download,
+    )
+    _show(metrics.table(report))
+    print(f"{out}: predictions.jsonl, metrics.json")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Training runs and evaluations.")],
+    out: Annotated[Path | None, typer.Option(help="By default RUN/report.html.")] = None,
+) -> None:
+    """An HTML page with curves, metric tables and a gallery of failures."""
+    from training import report as page
+
+    print(page.run(run, out))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """What this machine can do; ends with 1 if it cannot render or cannot train."""
+    from rich.console import Console
+
+    from generator import doctor as examination
+
+    findings = examination.examine()
+    if as_json:
+        print(json.dumps(findings.to_json(), indent=1))
+    else:
+        examination.show(findings, Console())
+    if not findings.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for everything.")] = Path(
+        "demo"
+    ),
+) -> None:
+    """The whole way, small: render, split, validate, train, evaluate, report."""
+    from examples.demo import run
+
+    run(out)
+
+
+def _open(folder: Path) -> "Dataset":
+    from schemas.dataset import Dataset
+
+    return Dataset.open(folder)
+
+
+def _show(*renderables: "RenderableType") -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    for renderable in renderables:
+        console.print(renderable)
 
 
 def _progress(items: Iterable[T], label: str, total: int, done: int = 0) -> Iterator[T]:
@@ -150,16 +311,23 @@ def _progress(items: Iterable[T], label: str, total: int, done: int = 0) -> Iter
 
 def main(arguments: list[str] | None = None) -> None:
     """The `tvr` command. Errors that a user can mend are one line on stderr."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in arguments
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    status: Any = 0
     try:
-        status: Any = app(arguments, standalone_mode=False)
+        status = app([a for a in given if a != "--debug"], standalone_mode=False)
     except TvrError as problem:
         if debug:
             raise
         print(f"error: {problem}", file=sys.stderr)
         status = problem.exit_status
-    except KeyboardInterrupt:
+    except typer.TyperException as problem:
+        if debug:
+            raise
+        message = " ".join(problem.format_message().split()).rstrip(".")
+        print(f"error: {message}; see --help", file=sys.stderr)
+        status = 2
+    except (KeyboardInterrupt, typer.Abort):
         print("stopped; the same command goes on from here", file=sys.stderr)
         status = 130
     sys.exit(status if isinstance(status, int) else 0)

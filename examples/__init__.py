@@ -1,0 +1,1 @@
+"""Configurations and short programs to copy from."""

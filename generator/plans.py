@@ -1,0 +1,77 @@
+"""Writing plans without rendering them: `plans/00000.jsonl` and so on, 1,000 to a file."""
+
+import fcntl
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from itertools import groupby
+from multiprocessing import get_context
+from pathlib import Path
+
+from scenes.errors import DataError
+from scenes.sampler import Sampler
+from schemas.checks import parse_json, read_text
+from schemas.config import Config
+from schemas.dataset import SAMPLES_PER_FOLDER, dumps_line, write_whole
+from schemas.records import plan_to_json
+
+CHUNK = 50
+"""Samples planned by a worker at a time."""
+
+
+def write_plans(
+    out: Path, config: Config, indices: Sequence[int], workers: int = 1
+) -> Iterator[int]:
+    """Plan samples and write them; yields every index once its file is written.
+
+    Files are the same bytes whatever the workers, and shards that share a file add to it.
+
+    Raises:
+        PlanError: a sample cannot be planned; what was planned before is kept.
+    """
+    folder = out / "plans"
+    folder.mkdir(exist_ok=True)
+    text = json.dumps(config)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for block, group in groupby(indices, lambda i: i // SAMPLES_PER_FOLDER):
+            members = list(group)
+            chunks = [members[k : k + CHUNK] for k in range(0, len(members), CHUNK)]
+            lines: list[str] = []
+            for planned in pool.map(_plan, [text] * len(chunks), chunks):
+                lines += planned
+            _add(folder / f"{block:05d}.jsonl", lines)
+            yield from members
+
+
+def plan_line(sampler: Sampler, index: int) -> str:
+    """One plan as a line of JSON: `sample.json` without what only rendering knows."""
+    image = sampler.config["image"]
+    plan = sampler.plan(index)
+    return dumps_line(plan_to_json(plan, sampler.world, image["width"], image["height"]))
+
+
+@cache
+def _sampler(text: str) -> Sampler:
+    return Sampler.from_config(json.loads(text))
+
+
+def _plan(text: str, indices: list[int]) -> list[str]:
+    return [plan_line(_sampler(text), i) for i in indices]
+
+
+def _add(path: Path, lines: list[str]) -> None:
+    """Put lines into a file that is ordered by sample, replacing those of the same samples."""
+    with open(path.with_name(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        former = read_text(path).splitlines(keepends=True) if path.exists() else []
+        by_id = {_id(line, path): line for line in [*former, *lines]}
+        write_whole(path, "".join(by_id[k] for k in sorted(by_id)))
+
+
+def _id(line: str, path: Path) -> int:
+    document = parse_json(line, path)
+    try:
+        return int(document["id"])
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{path}: holds a line that is no plan; delete the file") from None
