@@ -1,7 +1,7 @@
 """The metrics of the field, with intervals: how good the answers to a set of questions are.
 
 Eleven of them are those of STAR-R1 (arXiv 2505.15804); Diff, NDiff, Acc and loose Acc replay the
-answer from the initial state as TRANCE (Hong et al., CVPR 2021) does. docs/metrics.md defines each.
+answer from the initial state as TRANCE (Hong et al., CVPR 2021) does. docs/metrics.md defines them.
 
 Every metric is a ratio of two sums over items. Items of one scene are not independent, so the
 bootstrap draws scenes, not items.
@@ -638,19 +638,19 @@ def table(report: Report) -> Table:
     return result
 
 
-GROUP_COLUMNS = ("tacc", "object", "pair", "ndiff", "format", "count_gap")
+GROUP_COLUMNS = ("object", "pair", "ndiff", "count_gap")
 
 
 def group_table(report: Report) -> Table:
-    """The main metrics by view, final camera, number of transformations and of objects."""
-    result = Table("group", "", title="by group")
-    result.add_column("items", justify="right")
-    for key in GROUP_COLUMNS:
-        result.add_column(METRICS[key].label, justify="right")
+    """TAcc and more by view, final camera, number of transformations and of objects."""
+    result = Table("group", title="by group")
+    for heading in ("n", "TAcc", "95 % interval", *(METRICS[k].label for k in GROUP_COLUMNS)):
+        result.add_column(heading, justify="right", no_wrap=heading == "95 % interval")
     for group, members in report.groups.items():
         for name, estimates in members.items():
-            cells = ["\n".join(_cells(key, estimates[key])) for key in GROUP_COLUMNS]
-            result.add_row(group, name, str(estimates["tacc"].count), *cells)
+            tacc = estimates["tacc"]
+            others = (_cells(key, estimates[key])[0] for key in GROUP_COLUMNS)
+            result.add_row(f"{group} {name}", str(tacc.count), *_cells("tacc", tacc), *others)
         result.add_section()
     return result
 
