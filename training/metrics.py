@@ -309,7 +309,9 @@ def read_predictions(path: Path) -> dict[Pair, tuple[int, str]]:
                 f"{where}: {_words(pair)} was already predicted in line {predictions[pair][0]}; "
                 "remove one of the two"
             )
-        predictions[pair] = (number, document["completion"])
+        # JSON can name half a surrogate pair, which no file can hold when results are written.
+        completion = document["completion"].encode("utf-8", "replace").decode()
+        predictions[pair] = (number, completion)
     return predictions
 
 
@@ -643,7 +645,8 @@ GROUP_COLUMNS = ("object", "pair", "ndiff", "count_gap")
 
 def group_table(report: Report) -> Table:
     """TAcc and more by view, final camera, number of transformations and of objects."""
-    result = Table("group", title="by group")
+    result = Table(title="by group")
+    result.add_column("group", no_wrap=True)
     for heading in ("n", "TAcc", "95 % interval", *(METRICS[k].label for k in GROUP_COLUMNS)):
         result.add_column(heading, justify="right", no_wrap=heading == "95 % interval")
     for group, members in report.groups.items():

@@ -342,6 +342,14 @@ def test_score_file(dataset, predictions):
     assert all(r.angle and 30 < r.angle < 60 for r in report.results)
 
 
+def test_completions_that_no_file_can_hold(dataset, predictions):
+    path, lines = predictions
+    path.write_text(json.dumps({**json.loads(lines[0]), "completion": "<answer>\ud800"}))
+    report = score_file(path, dataset)
+    assert report.results[0].completion == "<answer>?"
+    json.dumps(report.to_json(), ensure_ascii=False).encode()
+
+
 def test_missing_predictions_count_as_wrong(dataset, predictions):
     path, lines = predictions
     path.write_text("\n".join(lines[:1]) + "\n\n", encoding="utf-8")
