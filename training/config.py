@@ -10,7 +10,6 @@ import os
 import sys
 import types
 import typing
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -21,7 +20,7 @@ from scenes.errors import ConfigError, TvrError
 from schemas.checks import check
 from schemas.config import merge, parse_override, read_yaml
 from schemas.dataset import Dataset
-from training.models import TINY, Lora, check_model
+from training.models import TINY, Lora, check_model, quiet_libraries
 from training.prompts import PromptConfig
 from training.rewards import Matching, Weights, resolve_weights
 
@@ -251,12 +250,10 @@ def trainer_arguments(config: TrainConfig) -> "SFTConfig | GRPOConfig":
     """
     values = {k: v for k, v in config.trainer.items() if k != "model_init_kwargs"}
     try:
-        with warnings.catch_warnings():
-            # TRL itself still says gradient_checkpointing, which transformers is renaming.
-            warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
-            arguments = _class(config.kind)(
-                output_dir=str(config.output_dir), disable_tqdm=True, **values
-            )
+        quiet_libraries()
+        arguments = _class(config.kind)(
+            output_dir=str(config.output_dir), disable_tqdm=True, **values
+        )
     except (ValueError, TypeError, ImportError) as problem:
         raise ConfigError(f"{config.source}: {' '.join(str(problem).split())}") from None
     return cast("SFTConfig | GRPOConfig", arguments)
@@ -327,8 +324,9 @@ def _fit(value: Any, hint: Any, where: str) -> Any:
     else:
         fits = type(value) in kinds
     if not fits:
-        names = " or ".join(sorted(getattr(k, "__name__", str(k)) for k in kinds))
-        raise ConfigError(f"{where}: {value!r} is not of type {names.replace('NoneType', 'null')}")
+        names = sorted(getattr(k, "__name__", str(k)) for k in kinds - {type(None)})
+        names += ["null"] if type(None) in kinds else []
+        raise ConfigError(f"{where}: {value!r} is not of type {' or '.join(names)}")
     return value
 
 

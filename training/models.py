@@ -4,6 +4,7 @@ Nothing here knows what the task is, except the tokenizer of the tiny models, wh
 the project's own prompts. torch and transformers are imported inside the functions.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,24 @@ class Lora:
     r: int = 16
     alpha: float = 32
     targets: str | tuple[str, ...] | None = None
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' progress bars and hints off the terminal.
+
+    Setting TRANSFORMERS_VERBOSITY brings the hints back.
+    """
+    import warnings
+
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    if "TRANSFORMERS_VERBOSITY" not in os.environ:
+        transformers.utils.logging.set_verbosity_error()
+        # Said by TRL's and transformers' own code about names they are changing.
+        warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
 
 
 # --- Loading -----------------------------------------------------------------------------------

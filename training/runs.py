@@ -30,7 +30,14 @@ from schemas.checks import read_json, read_text
 from schemas.config import read_yaml
 from schemas.dataset import dumps, dumps_line, write_whole
 from training.config import TrainConfig
-from training.models import TINY, build_tiny, load_adapter, load_model, load_processor
+from training.models import (
+    TINY,
+    build_tiny,
+    load_adapter,
+    load_model,
+    load_processor,
+    quiet_libraries,
+)
 
 LIBRARIES = ("accelerate", "datasets", "peft", "tokenizers", "torch", "transformers", "trl")
 
@@ -66,7 +73,7 @@ def open_run(config: TrainConfig) -> Progressed:
     done = False
     if stored.is_file():
         old = read_yaml(stored)
-        for key in sorted(old.keys() | new.keys()):
+        for key in ["kind", *sorted(old.keys() | new.keys())]:
             if old.get(key) != new.get(key) and key not in GROWING:
                 raise ConfigError(
                     f"{config.source}: output_dir: {folder} holds a run with {key} "
@@ -141,6 +148,7 @@ def load(config: TrainConfig, world: World, args: TrainingArguments) -> tuple[An
     Raises:
         TrainingError: something cannot be loaded.
     """
+    quiet_libraries()
     folder = model_folder(config)
     with args.main_process_first(desc="building the model"):
         if config.model in TINY and not Path(folder).is_dir():

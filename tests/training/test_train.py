@@ -1,0 +1,404 @@
+"""Training with TRL itself: what is refused, what is learned, what survives a kill."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from scenes.errors import ConfigError, TrainingError
+from tests.training.discs import TRAIN, background
+from training import grpo, runs, sft
+from training.config import check_config, load_config
+from training.models import TINY
+from training.rows import build_rows
+
+SFT = {"max_steps": 16, "learning_rate": 0.01, "per_device_train_batch_size": 6, "logging_steps": 1}
+GRPO = {
+    "max_steps": 3,
+    "learning_rate": 0.01,
+    "per_device_train_batch_size": 8,
+    "num_generations": 4,
+    "max_completion_length": 12,
+    "mask_truncated_completions": False,
+    "lora": {"r": 4, "alpha": 8},
+}
+
+
+# --- Configuration -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_generation": 4}, r"num_generation: unknown key; did you mean num_generations\?"),
+        ({"modell": "tiny"}, r"modell: unknown key; did you mean model\?"),
+        ({"lora": {"rank": 4}}, r"lora\b.*rank"),
+        ({"lora": {"r": 0}}, "0"),
+        ({"learning_rate": "fast"}, r"learning_rate: 'fast' is not of type float"),
+        ({"max_completion_length": 1.5}, "max_completion_length: 1.5 is not of type int"),
+        ({"log_completions": "yes"}, "log_completions: 'yes' is not of type bool"),
+        ({"per_device_train_batch_size": True}, "True is not of type int"),
+        ({"reward": {"preset": "gold"}}, "reward.preset: 'gold' is not one of star"),
+        ({"reward": {"weights": {"exat": 1}}}, "reward.weights: 'exat' is not one of exact"),
+        ({"remove_unused_columns": True}, "remove_unused_columns: must be false"),
+        ({"split": "train"}, "split: 'train' does not match"),
+        ({"prompt": {"style": "loud"}}, "prompt.style: 'loud' is not one of"),
+        ({"adapter": "x", "lora": {}}, "lora: leave it out"),
+        ({"beta": None}, "beta: None is not of type float"),
+    ],
+)
+def test_wrong_keys_and_values_are_named(write_config, values, message):
+    path = write_config(**values)
+    with pytest.raises(ConfigError, match=message) as info:
+        load_config("grpo", path)
+    assert str(info.value).startswith(f"{path}: ")
+    assert "\n" not in str(info.value)
+
+
+def test_a_key_of_the_other_trainer(write_config):
+    with pytest.raises(ConfigError, match="num_generations: only for tvr train grpo"):
+        load_config("sft", write_config(num_generations=4))
+    with pytest.raises(ConfigError, match="packing: only for tvr train sft"):
+        load_config("grpo", write_config(packing=False))
+    with pytest.raises(ConfigError, match="reward: only for tvr train grpo"):
+        load_config("sft", write_config(reward={"preset": "star"}))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": "/no/such/model"}, "model: /no/such/model is neither a folder nor"),
+        ({"dataset": "/no/such/data"}, "dataset: /no/such/data is not a data set folder"),
+        ({"split": "cross-view/tran"}, "split: there is no cross-view/tran .known: cross-view/"),
+        ({"adapter": "/no/such/adapter"}, "adapter: /no/such/adapter is not an adapter folder"),
+        (
+            {"per_device_train_batch_size": 6, "num_generations": 8},
+            "8 does not divide the batch of 6 .* gradient_accumulation_steps to a multiple of 4",
+        ),
+        ({"num_generations": 1}, "num_generations: 1, but a group needs two"),
+        ({"fp16": True, "bf16": False}, "fp16: needs a GPU"),
+        ({"use_vllm": True}, "use_vllm: needs a GPU"),
+        pytest.param(
+            {"use_cpu": False},
+            "use_cpu: false asks for a GPU, but PyTorch sees none",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_refused_before_any_weight_is_loaded(write_config, monkeypatch, values, message):
+    def never(*_):
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(runs, "load", never)
+    path = write_config(**values)
+    with pytest.raises(ConfigError, match=message) as info:
+        grpo.run(path)
+    assert str(info.value).startswith(f"{path}: ")
+    assert "\n" not in str(info.value)
+    assert not Path(load_config("grpo", path).output_dir).exists()
+
+
+def test_trl_itself_may_refuse(write_config):
+    path = write_config(lr_scheduler_type="sometimes")
+    with pytest.raises(ConfigError, match="sometimes") as info:
+        grpo.run(path)
+    assert str(info.value).startswith(f"{path}: ") and "\n" not in str(info.value)
+
+
+def test_overrides_numbers_and_defaults(write_config):
+    path = write_config(learning_rate="1e-5")
+    config = load_config("grpo", path, ["lora.r=3", "lora.alpha=6", "max_steps=7", "beta=1e-2"])
+    assert config.trainer["learning_rate"] == 1e-5
+    assert (config.lora.r, config.lora.alpha, config.trainer["max_steps"]) == (3, 6, 7)
+    assert config.trainer["beta"] == 0.01
+    assert config.trainer["remove_unused_columns"] is False
+    assert config.trainer["bf16"] is False  # on the CPU
+    assert load_config("sft", path).trainer["max_length"] is None
+    with pytest.raises(ConfigError, match="write key=value"):
+        load_config("grpo", path, ["max_steps"])
+
+
+def test_a_stored_configuration_can_be_used_again(write_config, tmp_path):
+    path = write_config(lora={"r": 2, "targets": ["q_proj"]}, reward={"weights": {"wrong": -2}})
+    config = load_config("grpo", path)
+    again = write_config("again.yaml", **config.to_json())
+    assert load_config("grpo", again).to_json() == config.to_json()
+
+
+# --- Runs --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory, tiny, dataset):
+    """The run folder of a short SFT of each family, all weights."""
+    import yaml
+
+    root = tmp_path_factory.mktemp("warm")
+    folders = {}
+    for family in TINY:
+        document = {
+            "model": family,
+            "dataset": str(dataset.root),
+            "split": "cross-view/train",
+            "output_dir": str(root / family),
+            "prompt": {"style": "compact", "location": "cell"},
+            "use_cpu": True,
+            "report_to": "none",
+            "seed": 3,
+            **SFT,
+        }
+        (root / f"{family}.yaml").write_text(yaml.safe_dump(document))
+        folders[family] = sft.run(root / f"{family}.yaml")
+    return folders
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_sft_lowers_the_loss(warm, family):
+    losses = [line["loss"] for line in runs.read_log(warm[family]) if "loss" in line]
+    assert len(losses) == SFT["max_steps"]
+    assert losses[-1] < 0.5 * losses[0]
+    run = json.loads((warm[family] / "run.json").read_text())
+    assert (run["status"], run["step"]) == ("done", SFT["max_steps"])
+    assert set(run["versions"]) > {"torch", "trl", "peft", "transformers"}
+
+
+class Spy:
+    """Looks over the shoulder of a GRPO run: what the model sees and what the rewards are told.
+
+    Attributes:
+        seen: (prompt token ids, corner colours) of every pass over prompts, while answering and
+            while learning. Shapes: (batch, tokens), (batch, 2, 3).
+        rewards: (completions, columns) of every call of a reward function.
+    """
+
+    def __init__(self, monkeypatch):
+        self.seen, self.rewards, self.processor, self.encoded = [], [], None, None
+        load, functions = runs.load, grpo.reward_functions
+
+        def spied_load(*arguments):
+            model, self.processor = load(*arguments)
+            backbone = model.model
+            tower = backbone.visual if hasattr(backbone, "visual") else backbone.vision_model
+            tower.register_forward_pre_hook(self.look, with_kwargs=True)
+            backbone.register_forward_hook(self.read, with_kwargs=True)
+            return model, self.processor
+
+        def spied_functions(config):
+            return [self.listen(function) for function in functions(config)]
+
+        monkeypatch.setattr(runs, "load", spied_load)
+        monkeypatch.setattr(grpo, "reward_functions", spied_functions)
+
+    def look(self, _, arguments, named):
+        """The vision tower is about to encode images."""
+        self.encoded = (arguments[0] if arguments else named["pixel_values"]), named
+
+    def read(self, _, arguments, inputs, outputs):
+        """The language model has read prompts, with the images encoded before or on the way."""
+        if inputs["input_ids"].shape[1] > 1:
+            self.seen.append((inputs["input_ids"].clone(), self.corners(*self.encoded)))
+            self.encoded = None  # every pass encodes its own images
+
+    def listen(self, function):
+        def heard(completions, **columns):
+            self.rewards.append((completions, columns))
+            return function(completions, **columns)
+
+        heard.__name__ = function.__name__
+        return heard
+
+    def corners(self, pixels, named):
+        """The RGB values at the top left of encoded images. Shape: (batch, 2, 3)."""
+        processor = self.processor.image_processor
+        if "grid_thw" in named:  # one row for each patch of each image
+            patches = named["grid_thw"].prod(1)
+            area = processor.temporal_patch_size * processor.patch_size**2
+            corner = pixels[patches.cumsum(0) - patches][:, [0, area, 2 * area]]
+        else:
+            corner = pixels[:, :, 0, 0]
+        mean, std = torch.tensor(processor.image_mean), torch.tensor(processor.image_std)
+        return ((corner.float() * std + mean) * 255).round().int().reshape(-1, 2, 3).tolist()
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_grpo_trains_adapters_on_the_right_rows(
+    warm, write_config, dataset, monkeypatch, tmp_path, family
+):
+    spy = Spy(monkeypatch)
+    before = {p.name: p.read_bytes() for p in warm[family].glob("*.safetensors")}
+    folder = grpo.run(write_config(model=str(warm[family]), **GRPO))
+
+    # The adapters moved away from their beginning, where B is zero; the base stayed as it was.
+    adapter = load_file(folder / "adapter_model.safetensors")
+    assert adapter and all("lora_" in name for name in adapter)
+    assert all(tensor.abs().max() > 0 for name, tensor in adapter.items() if "lora_B" in name)
+    assert before == {p.name: p.read_bytes() for p in warm[family].glob("*.safetensors")}
+    assert not list(folder.glob("model*.safetensors"))
+
+    # Every reward call had the truth of the samples it was about, for whole groups.
+    truths = {row["sample"]: row for row in rows_of(dataset)}
+    assert len(spy.rewards) == 2 * GRPO["max_steps"]
+    for completions, columns in spy.rewards:
+        assert len(completions) == 8
+        assert [len(set(columns["sample"][k : k + 4])) for k in (0, 4)] == [1, 1]
+        for sample, truth, images in zip(
+            columns["sample"], columns["truth"], columns["images"], strict=True
+        ):
+            assert truth == truths[sample]["truth"]
+            assert images[0].getpixel((0, 0)) == background(sample, "initial", "center")
+
+    # Every prompt came with the pictures of its own sample, the initial one first.
+    texts = {question(row["prompt"]): sample for sample, row in truths.items()}
+    assert len(spy.seen) == 2 * GRPO["max_steps"]  # once to answer, once to learn
+    for tokens, corners in spy.seen:
+        prompts = spy.processor.batch_decode(tokens, skip_special_tokens=True)
+        assert len(prompts) == 8
+        for prompt, colors in zip(prompts, corners, strict=True):
+            [sample] = [s for text, s in texts.items() if f"\n{text}\n" in f"\n{prompt}\n"]
+            expected = [background(sample, state, "center") for state in ("initial", "final")]
+            assert [tuple(color) for color in colors] == expected
+
+    line = runs.read_log(folder)[0]
+    for key in ("loss", "reward", "rewards/format_reward/mean", "rewards/accuracy_reward/mean"):
+        assert key in line
+    for key in ("count_gap", "silent", "enumerating", "completions/mean_length"):
+        assert key in line
+    assert len(list((folder / "completions").glob("*.parquet"))) == GRPO["max_steps"]
+    assert json.loads((folder / "run.json").read_text())["model"] == str(warm[family])
+
+
+def rows_of(dataset):
+    from training.prompts import PromptConfig
+
+    return build_rows(dataset, "cross-view/train", PromptConfig("compact", "cell"))
+
+
+def question(prompt) -> str:
+    return prompt[-1]["content"][-1]["text"]
+
+
+def test_the_table_of_completions_says_what_was_asked(warm, write_config):
+    import pandas
+
+    folder = grpo.run(write_config(model=str(warm["tiny"]), **GRPO | {"max_steps": 1}))
+    table = pandas.read_parquet(folder / "completions" / "completions_00001.parquet")
+    columns = {"sample", "initial", "final", "truth", "completion", "advantage"}
+    assert columns | {"format_reward", "accuracy_reward"} <= set(table.columns)
+    assert len(table) == 8
+
+
+def test_an_adapter_goes_on_being_trained(warm, write_config, tmp_path):
+    first = grpo.run(write_config(model=str(warm["tiny"]), **GRPO | {"max_steps": 1}))
+    values = {k: v for k, v in GRPO.items() if k != "lora"} | {"max_steps": 1}
+    values |= {"adapter": str(first), "output_dir": str(tmp_path / "second"), "beta": 0.1}
+    second = grpo.run(write_config("second.yaml", model=str(warm["tiny"]), **values))
+    old, new = (load_file(f / "adapter_model.safetensors") for f in (first, second))
+    assert old.keys() == new.keys()
+    assert any(not torch.equal(old[name], new[name]) for name in old)
+    assert "kl" in runs.read_log(second)[0]
+
+
+def test_a_finished_run_returns_at_once_and_can_be_made_longer(warm, write_config, monkeypatch):
+    values = {"model": str(warm["tiny"]), **GRPO, "max_steps": 1}
+    folder = grpo.run(write_config(**values))
+    files = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    load = runs.load
+    monkeypatch.setattr(runs, "load", None)
+    assert grpo.run(write_config(**values)) == folder
+    assert files == {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    monkeypatch.setattr(runs, "load", load)
+    grpo.run(write_config(**values | {"max_steps": 2}))
+    assert [line["step"] for line in runs.read_log(folder) if "loss" in line] == [1, 2]
+
+
+def test_a_folder_belongs_to_one_configuration(write_config, tmp_path):
+    config = load_config("grpo", write_config(learning_rate=0.01))
+    runs.open_run(config)
+    runs.open_run(config)
+    changed = load_config("grpo", write_config(learning_rate=0.02))
+    with pytest.raises(ConfigError, match="holds a run with learning_rate 0.01, not 0.02"):
+        runs.open_run(changed)
+    with pytest.raises(ConfigError, match="holds a run with kind 'grpo', not 'sft'"):
+        runs.open_run(load_config("sft", write_config(learning_rate=0.01)))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(ConfigError, match="is not empty and holds no run"):
+        runs.open_run(load_config("grpo", write_config(output_dir=str(tmp_path / "other"))))
+
+
+def test_a_checkpoint_that_was_cut_off_is_removed(tmp_path):
+    for step, state in [(2, "{}"), (10, "{}"), (12, '{"global'), (14, None)]:
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if state is not None:
+            (folder / "trainer_state.json").write_text(state)
+    assert runs.last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-2"]
+
+
+KILLED = """
+import os, signal, sys
+from training import grpo, runs
+
+class Deadly(runs.LogFile):
+    def on_log(self, args, state, control, **rest):
+        super().on_log(args, state, control, **rest)
+        if state.global_step == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+runs.LogFile = Deadly
+grpo.run(sys.argv[1])
+"""
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(warm, write_config, tmp_path):
+    values = {"model": str(warm["tiny"]), **GRPO, "max_steps": 4, "save_steps": 2}
+    path = write_config(**values)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(path)], capture_output=True, text=True, timeout=300
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    folder = tmp_path / "run"
+    assert (folder / "checkpoint-2").is_dir() and not (folder / "checkpoint-4").exists()
+    assert [line["step"] for line in runs.read_log(folder)] == [1, 2, 3]
+    (folder / "checkpoint-3").mkdir()  # as if it had been killed while writing a checkpoint
+
+    grpo.run(path)
+    resumed = [line for line in runs.read_log(folder) if "loss" in line]
+    assert [line["step"] for line in resumed] == [1, 2, 3, 4]
+    whole = grpo.run(write_config("whole.yaml", **values, output_dir=str(tmp_path / "whole")))
+    expected = [line for line in runs.read_log(whole) if "loss" in line]
+    for key in ("loss", "reward", "completions/mean_length"):
+        assert [line[key] for line in resumed] == pytest.approx([line[key] for line in expected])
+    for name, tensor in load_file(whole / "adapter_model.safetensors").items():
+        assert torch.allclose(tensor, load_file(folder / "adapter_model.safetensors")[name])
+
+
+def test_a_loss_that_is_no_number_stops_the_run(warm, write_config):
+    values = {"model": str(warm["tiny"]), **SFT, "max_steps": 3}
+    path = write_config(**values | {"learning_rate": 1e30, "max_grad_norm": 0})
+    with pytest.raises(TrainingError, match="the loss is nan at step .* lower learning_rate"):
+        sft.run(path)
+
+
+def test_the_entry_point_of_launchers(write_config, capsys):
+    path = write_config(num_generations=3)
+    assert grpo.main([str(path)]) == 2
+    output = capsys.readouterr()
+    assert re.fullmatch(r"training.grpo: .*num_generations: 3 does not divide.*\n", output.err)
+    assert grpo.main([str(path), "--set", "max_stepz=3"]) == 2
+    assert "max_stepz: unknown key; did you mean max_steps?" in capsys.readouterr().err
+
+
+def test_the_data_set_is_checked_before_the_model(write_config, dataset):
+    config = load_config("grpo", write_config())
+    assert check_config(config).root == dataset.root
+    assert TRAIN == len(dataset.split(config.split))
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
