@@ -39,21 +39,18 @@ _ASK_PERSONALITY = 0xFFFFFFFF
 _stdout: TextIO | None = None
 
 
-def start(log: Path | None = None) -> TextIO:
-    """Import bpy, with everything that Blender prints kept out of the way from now on.
+def silence(log: Path | None = None) -> TextIO:
+    """Keep everything that Blender prints out of the way from now on; call it before `load`.
 
     Blender prints on file descriptors 1 and 2 behind Python's back, up to dozens of lines a
-    frame. Both are led to `log` (or nowhere) before it is imported. Python's own `sys.stderr`
-    keeps showing tracebacks where it did; `sys.stdout` goes with descriptor 1, so that no stray
-    print can spoil what a caller writes to the stream that is returned.
+    frame. Both are led to `log` (or nowhere). Python's own `sys.stderr` keeps showing tracebacks
+    where it did; `sys.stdout` goes with descriptor 1, so that no stray print can spoil what a
+    caller writes to the stream that is returned.
 
-    For programs whose process is theirs, such as a worker; a library calls `load`.
+    For programs whose process is theirs, such as a worker.
 
     Returns:
         The standard output that the process was started with. A second call returns it again.
-
-    Raises:
-        RenderError: bpy cannot be imported.
     """
     global _stdout
     if _stdout is None:
@@ -65,8 +62,18 @@ def start(log: Path | None = None) -> TextIO:
         os.dup2(sink, 1)
         os.dup2(sink, 2)
         os.close(sink)
-    load()
     return _stdout
+
+
+def start(log: Path | None = None) -> TextIO:
+    """`silence` the process, then `load` Blender; returns the real standard output.
+
+    Raises:
+        RenderError: bpy cannot be imported.
+    """
+    stdout = silence(log)
+    load()
+    return stdout
 
 
 @cache

@@ -20,7 +20,8 @@ INPUTS = {
 }
 """The keys of `world.materials` and the inputs of the Principled shader that they set."""
 
-GLASS_TINT = 0.5
+GLASS_TINT = 0.35
+"""How far the colours of glass are lightened: 0 is the palette, 1 is clear."""
 
 
 def to_linear(color: Sequence[int]) -> tuple[float, float, float]:
@@ -48,7 +49,7 @@ def surface(name: str, color: Sequence[int], parameters: Mapping[str, float]) ->
     rgb = np.array(to_linear(color))
     transmission = parameters.get("transmission", 0.0)
     if transmission > 0:
-        # Seen through, a colour is multiplied by itself: the palette's values would be black.
+        # A filter only takes light away: with the palette's own values glass would be nearly black.
         rgb = rgb ** (1 - GLASS_TINT * transmission)
     shader.inputs["Base Color"].default_value = (*rgb, 1.0)
     result = shader.outputs["BSDF"]

@@ -4,7 +4,6 @@ Objects, meshes and materials are made once and kept; a frame only moves objects
 they point to. Making and deleting them for every frame would be slower and leak memory.
 """
 
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,8 @@ from scenes.world import World
 GROUND_SIZE = 500.0
 GROUND_LEVEL = -0.001
 """Just below the objects' flat bottoms: two faces in one plane would fight for every ray."""
-GROUND_FADE = (8.0, 30.0)
+GROUND_FADE = (1.7, 5.3)
+"""Where the ground begins to turn into the background and where it has, in visible areas."""
 
 # From the axes of a camera in computer vision (y down, z forward) to Blender's (y up, z backward).
 _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -63,10 +63,7 @@ class Stage:
         self._build_surroundings(config["render"]["ground"], config["render"]["background"])
         self._set_up_cycles(config["render"])
         self.resize(config["image"]["width"], config["image"]["height"])
-        memory = Path("/dev/shm")
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="tvr-", dir=memory if os.access(memory, os.W_OK) else None
-        )
+        self._folder = tempfile.TemporaryDirectory(prefix="tvr-")
 
     # What is seen
 
@@ -154,7 +151,8 @@ class Stage:
         h, z = GROUND_SIZE, GROUND_LEVEL
         mesh = self._bpy.data.meshes.new("ground")
         mesh.from_pydata([(-h, -h, z), (h, -h, z), (h, h, z), (-h, h, z)], [], [(0, 1, 2, 3)])
-        mesh.materials.append(materials.ground("ground", ground, background, GROUND_FADE))
+        near, far = (factor * self._world.visible_area for factor in GROUND_FADE)
+        mesh.materials.append(materials.ground("ground", ground, background, (near, far)))
         self._add("ground", mesh)
         self._scene.world = materials.sky("sky", background)
 

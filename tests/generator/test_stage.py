@@ -1,0 +1,226 @@
+"""What is on the stage is where the plan says, is seen as the camera says, and leaves no trace."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from generator import blender
+from generator.frames import render_frame
+from generator.stage import Stage
+from scenes.cameras import Camera
+from scenes.plans import Light
+from scenes.states import SceneObject
+from scenes.world import World
+from schemas.config import load_config
+
+WIDTH, HEIGHT = 64, 48
+CONFIG = load_config(
+    "trance",
+    [f"image.width={WIDTH}", f"image.height={HEIGHT}", "render.samples=1", "render.denoise=false"],
+)
+WORLD = World.from_config(CONFIG["world"])
+CENTER = Camera((9.481, 0.0, 6.344))
+CAMERAS = [
+    CENTER,
+    Camera((7.481, -6.508, 6.344)),
+    Camera((-3.0, 8.0, 3.5), target=(0.4, -0.2, 0.1), focal_length=50.0),
+    Camera((0.5, 0.0, 12.0), sensor_width=24.0),
+]
+
+
+@pytest.fixture(scope="module")
+def stage():
+    stage = Stage(CONFIG)
+    stage.light(
+        {
+            name: Light(tuple(lamp["position"]), tuple(lamp["color"]), lamp["size"], lamp["power"])
+            for name, lamp in CONFIG["lights"]["lamps"].items()
+        }
+    )
+    stage.look(CENTER)
+    return stage
+
+
+def ball(index=0, x=0.0, y=0.0, size="large", color="red", material="rubber", shape="sphere"):
+    return SceneObject(index, shape, size, color, material, x, y, 0.0)
+
+
+def rays(camera, width, height):
+    """Origin (3,) and unit directions (h, w, 3) through the centres of the pixels."""
+    u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    pixels = np.stack([u, v, np.ones_like(u)], axis=-1)
+    local = pixels @ np.linalg.inv(camera.intrinsics(width, height)).T
+    directions = local @ camera.world_to_camera()[:3, :3]
+    return np.array(camera.position), directions / np.linalg.norm(directions, axis=-1)[..., None]
+
+
+@pytest.mark.parametrize("camera", CAMERAS)
+def test_a_sphere_covers_the_pixels_that_geometry_says(stage, camera):
+    obj = ball(index=4, x=0.6, y=-0.45)
+    stage.look(camera)
+    stage.show((obj,))
+    frame = render_frame(stage)
+    origin, directions = rays(camera, WIDTH, HEIGHT)
+    to_center = np.array(obj.center(WORLD)) - origin
+    along = directions @ to_center
+    miss = np.linalg.norm(to_center - along[..., None] * directions, axis=-1)
+    radius = obj.radius(WORLD)
+    clear = np.abs(miss - radius) > 0.01 * radius  # the mesh is a polyhedron
+    assert (np.where(miss < radius, 5, 0) == frame.mask)[clear].all()
+    inside = miss < 0.9 * radius
+    hit = along - np.sqrt(radius**2 - np.where(inside, miss, 0) ** 2)
+    axis = camera.world_to_camera()[2, :3]
+    assert np.allclose(frame.depth[inside], (hit * (directions @ axis))[inside], atol=0.01)
+
+
+@pytest.mark.parametrize("camera", CAMERAS)
+@pytest.mark.parametrize("size", [(64, 48), (48, 64), (50, 50)])
+def test_our_projection_is_blenders(stage, camera, size):
+    from bpy_extras.object_utils import world_to_camera_view
+    from mathutils import Vector
+
+    stage.look(camera)
+    stage.resize(*size)
+    scene = stage._scene
+    scene.view_layers[0].update()
+    points = np.array([[0.0, 0.0, 0.0], [1.5, -2.0, 0.9], [-2.5, 1.0, 0.3]])
+    for point, (u, v, depth) in zip(points, camera.project(points, *size), strict=True):
+        x, y, z = world_to_camera_view(scene, scene.camera, Vector(point))
+        assert (x * size[0], (1 - y) * size[1], z) == pytest.approx((u, v, depth), abs=1e-3)
+    stage.resize(WIDTH, HEIGHT)
+
+
+def test_mask_holds_index_plus_one_and_only_what_stands_in_the_visible_area(stage):
+    stage.look(CENTER)
+    stage.show(
+        (
+            ball(0, 1.5, -1.5),
+            ball(1, 1.5, 1.5, shape="cube", material="glass"),
+            ball(2, -1.5, 0.0, shape="cylinder", material="metal"),
+            ball(3, 3.15, 0.0),
+            ball(4, 0.0, -4.5),
+            ball(253, -3.0, 3.0),
+        )
+    )
+    assert np.unique(render_frame(stage).mask).tolist() == [0, 1, 2, 3, 254]
+
+
+def test_objects_stand_on_the_ground(stage):
+    """A camera at the level of the ground sees them end where the ground begins."""
+    low = Camera((12.0, 0.0, 0.02), target=(0.0, 0.0, 0.02))
+    stage.look(low)
+    stage.show(tuple(ball(k, y=1.9 * (k - 1), shape=s) for k, s in enumerate(WORLD.shapes)))
+    mask = render_frame(stage).mask
+    level = HEIGHT / 2
+    for value in (1, 2, 3):
+        rows = np.flatnonzero((mask == value).any(axis=1))
+        assert rows.max() + 1 == pytest.approx(level, abs=1.01)
+    stage.look(CENTER)
+
+
+def test_size_and_rotation_reach_the_picture(stage):
+    stage.look(CENTER)
+    areas = []
+    for size in ("small", "medium", "large"):
+        stage.show((ball(size=size),))
+        areas.append(np.count_nonzero(render_frame(stage).mask))
+    assert areas[0] * 2.5 < areas[1] and areas[1] * 1.8 < areas[2]
+    above = Camera((0.01, 0.0, 9.0))
+    stage.look(above)
+    widths = []
+    for rotation in (0.0, math.pi / 4):
+        stage.show((replace(ball(shape="cube"), rotation=rotation),))
+        widths.append(np.count_nonzero((render_frame(stage).mask > 0).any(axis=0)))
+    assert widths[0] * 1.2 < widths[1]
+    stage.look(CENTER)
+
+
+def test_frames_depend_on_what_is_shown_and_not_on_what_was(stage):
+    first = (ball(0, 1.0, -1.0, color="blue", material="glass"), ball(1, 0.0, 1.5, "small"))
+    second = tuple(ball(k, 2.0 - k, 0.9 * k - 2, "small", "green", "metal") for k in range(5))
+    stage.show(first)
+    before = render_frame(stage)
+    stage.show(second)
+    stage.seed(7)
+    assert not np.array_equal(before.image, render_frame(stage).image)
+    stage.seed(0)
+    stage.show(first)
+    after = render_frame(stage)
+    for name in ("image", "mask", "depth"):
+        assert np.array_equal(getattr(before, name), getattr(after, name))
+
+
+def test_lamps_that_are_not_named_are_dark(stage):
+    config = CONFIG["lights"]["lamps"]
+    lights = {
+        name: Light(tuple(lamp["position"]), tuple(lamp["color"]), lamp["size"], lamp["power"])
+        for name, lamp in config.items()
+    }
+    stage.show((ball(),))
+    full = render_frame(stage).image.mean()
+    stage.light({"key": lights["key"]})
+    dim = render_frame(stage).image.mean()
+    stage.light(lights)
+    assert dim < 0.9 * full
+    assert render_frame(stage).image.mean() == full
+
+
+def test_stages_share_a_process(stage):
+    stage.show((ball(),))
+    before = render_frame(stage)
+    other = Stage(load_config("star", ["image.width=32", "image.height=24", "render.samples=1"]))
+    other.look(CENTER)
+    other.light({})
+    other.show((ball(8),))
+    frame = render_frame(other)
+    assert frame.image.shape == (24, 32, 3) and np.unique(frame.mask).tolist() == [0, 9]
+    assert np.array_equal(before.image, render_frame(stage).image)
+
+
+def resident_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+def test_nothing_accumulates_over_frames(stage):
+    bpy = blender.load()
+    kinds = ("objects", "meshes", "materials", "lights", "cameras", "images", "node_groups")
+    random = np.random.default_rng(0)
+    places = [(x, y) for x in (-2.0, 0.0, 2.0) for y in (-2.0, 0.0, 2.0)]
+
+    def anything(index):
+        shape, size, color, material = (
+            str(random.choice(WORLD.values(a))) for a in ("shape", "size", "color", "material")
+        )
+        return SceneObject(index, shape, size, color, material, *places[index], rotation=0.0)
+
+    def draw(frames):
+        for _ in range(frames):
+            stage.show(tuple(anything(k) for k in range(random.integers(1, 10))))
+            stage.look(CAMERAS[random.integers(2)])
+            render_frame(stage)
+
+    stage.resize(32, 24)
+    stage.show(tuple(ball(k, size="small") for k in range(10)))
+    draw(10)
+    counts = [len(getattr(bpy.data, kind)) for kind in kinds]
+    linux = Path("/proc/self/statm").exists()
+    memory = resident_mb() if linux else 0
+    draw(30)
+    assert counts == [len(getattr(bpy.data, kind)) for kind in kinds]
+    assert not linux or resident_mb() - memory < 15
+    stage.resize(WIDTH, HEIGHT)
+    stage.look(CENTER)
+
+
+def test_describe_says_how_it_was_rendered(stage):
+    assert stage.describe() == {
+        "engine": "cycles",
+        "device": "cpu",
+        "samples": 1,
+        "denoiser": None,
+        "blender": blender.version(),
+    }
+    assert stage.size == (WIDTH, HEIGHT)
