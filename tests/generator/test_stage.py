@@ -79,7 +79,7 @@ def test_a_sphere_covers_the_pixels_that_geometry_says(stage, camera):
 @pytest.mark.parametrize("camera", CAMERAS)
 @pytest.mark.parametrize("size", [(64, 48), (48, 64), (50, 50)])
 def test_our_projection_is_blenders(stage, camera, size):
-    from bpy_extras.object_utils import world_to_camera_view
+    from bpy_extras.object_utils import world_to_camera_view  # type: ignore[import-not-found]
     from mathutils import Vector
 
     stage.look(camera)
@@ -194,7 +194,8 @@ def test_nothing_accumulates_over_frames(stage):
         shape, size, color, material = (
             str(random.choice(WORLD.values(a))) for a in ("shape", "size", "color", "material")
         )
-        return SceneObject(index, shape, size, color, material, *places[index], rotation=0.0)
+        x, y = places[index]
+        return SceneObject(index, shape, size, color, material, x, y, rotation=0.0)
 
     def draw(frames):
         for _ in range(frames):
