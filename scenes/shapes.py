@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-BEVEL_SEGMENTS = 5
+BEVEL_SEGMENTS = 9
 ROUND_SIDES = 24
 """Prisms with at least this many sides are shaded as round, the others keep flat faces."""
 

@@ -24,7 +24,11 @@ Integers = NDArray[np.int64]
 REFERENCE_PIXELS = 320 * 240
 """Pixel thresholds are counted in an image of this size (TRANCE)."""
 
-_DIRECTIONS = 72
+_EVEN = 32
+"""Silhouettes are measured in twice as many directions, half of them facing right."""
+
+_FEW_CORNERS = 8
+"""Solids with at most so many corners have every edge measured; it takes 28 directions a side."""
 
 
 @dataclass(frozen=True)
@@ -153,29 +157,37 @@ def silhouettes(
         return [[] for _ in views]
     support, directions = _support(flat, world, width)
     cx, cy = width / 2, height / 2
-    # The first two directions point down and up and give the rows.
-    lowest = np.clip(np.ceil(cy - support[:, 1] - 0.5), 0, height).astype(int)
-    highest = np.clip(np.floor(cy + support[:, 0] - 0.5) + 1, 0, height).astype(int)
-    rows = max(int((highest - lowest).max()), 0)
-    y = lowest[:, None] + np.arange(rows) + (0.5 - cy)  # (n, rows)
-    dx, dy = directions[:, 2:, 0], directions[:, 2:, 1]
-    # A line through the outline, at row y: x = (support - y dy) / dx. Lines with dx > 0 bound the
-    # span on the right, the others on the left; level ones are told by the rows.
-    level = np.abs(dx) < 1e-9
-    inverse = 1.0 / np.where(level, 1.0, dx)
-    x = y[:, :, None] * (-dy * inverse)[:, None, :] + (support[:, 2:] * inverse)[:, None, :]
-    right = np.where((dx > 0) & ~level, 0.0, np.inf)[:, None, :]
-    left = np.where((dx < 0) & ~level, 0.0, -np.inf)[:, None, :]
-    last = np.floor(cx + (x + right).min(axis=2) - 0.5) + 1
-    first = np.ceil(cx + (x + left).max(axis=2) - 0.5)
-    first = np.clip(first, 0, width).astype(int)
-    last = np.maximum(np.clip(last, 0, width).astype(int), first)
+    up, down = support[:, 0], support[:, _EVEN]
+    lowest = np.clip(np.ceil(cy - up - 0.5), 0, height).astype(int)
+    highest = np.clip(np.floor(cy + down - 0.5) + 1, 0, height).astype(int)
     sizes = np.maximum(highest - lowest, 0)
+    # A line that touches an outline meets row y at x = (support - y dy) / dx. Those that face
+    # right bound it on the right, those that face left on the left; level ones bound nothing.
+    reach, slope = _lines(support[:, 1:_EVEN], directions[:, 1:_EVEN])
+    opposite = directions[:, _EVEN + 1 :] * (-1.0, 1.0)
+    reach_left, slope_left = _lines(support[:, _EVEN + 1 :], opposite)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    owner = np.repeat(np.arange(len(flat)), sizes)
+    y = np.arange(starts[-1]) - starts[owner] + lowest[owner] + (0.5 - cy)
+    right = (reach[owner] - y[:, None] * slope[owner]).min(axis=1)
+    left = -(reach_left[owner] - y[:, None] * slope_left[owner]).min(axis=1)
+    first = np.clip(np.ceil(cx + left - 0.5), 0, width).astype(int)
+    last = np.maximum(np.clip(np.floor(cx + right - 0.5) + 1, 0, width).astype(int), first)
     outlines = iter(
-        Silhouette(int(lowest[k]), first[k, : sizes[k]], last[k, : sizes[k]])
+        Silhouette(
+            int(lowest[k]), first[starts[k] : starts[k + 1]], last[starts[k] : starts[k + 1]]
+        )
         for k in range(len(flat))
     )
     return [[next(outlines) for _ in objects] for objects, _ in views]
+
+
+def _lines(support: Floats, directions: Floats) -> tuple[Floats, Floats]:
+    """Lines that face right as x = reach - y slope; the others get an infinite reach."""
+    dx, dy = directions[..., 0], directions[..., 1]
+    bounding = dx > 1e-9
+    inverse = 1.0 / np.where(bounding, dx, 1.0)
+    return np.where(bounding, support * inverse, np.inf), np.where(bounding, dy * inverse, 0.0)
 
 
 def _support(
@@ -184,12 +196,13 @@ def _support(
     """How far each silhouette reaches in a set of image directions.
 
     Returns:
-        support: pixels from the principal point. Shape: (n, directions).
-        directions: unit vectors; the first two point down and up. Shape: (n, directions, 2).
+        support: pixels from the principal point. Shape: (n, 2 * _EVEN).
+        directions: unit vectors: straight up, those that face right, straight down, those that
+            face left. Shape: (n, 2 * _EVEN, 2).
     """
     matrices = {c: c.world_to_camera() for c in dict.fromkeys(camera for _, camera in flat)}
-    support = np.empty((len(flat), _DIRECTIONS + 2))
-    directions = np.empty((len(flat), _DIRECTIONS + 2, 2))
+    support = np.empty((len(flat), 2 * _EVEN))
+    directions = np.empty((len(flat), 2 * _EVEN, 2))
     for name in sorted({o.shape for o, _ in flat}):
         members = [k for k, (o, _) in enumerate(flat) if o.shape == name]
         centres, radius = balls(world.shapes[name])
@@ -205,55 +218,70 @@ def _support(
         points = np.stack([x * cos - y * sin, x * sin + y * cos, upright], axis=2)
         points = points * scale[:, None, None] + place[:, None, :]
         local = points @ to_camera[:, :3, :3].transpose(0, 2, 1) + to_camera[:, None, :3, 3]
-        d = _directions(local)
-        directions[members] = d
-        support[members] = _ball_support(local, radius * scale, d, focal)
+        corners = len(centres)
+        fit = _edges_of_corners if 1 < corners <= _FEW_CORNERS else _fitted_edges
+        directions[members], support[members] = fit(local, radius * scale, focal)
     return support, directions
 
 
-def _ball_support(local: Floats, radius: Floats, directions: Floats, focal: Floats) -> Floats:
-    """The largest projection on each direction of balls seen in perspective.
+def _edges_of_corners(local: Floats, radius: Floats, focal: Floats) -> tuple[Floats, Floats]:
+    """Directions and supports of solids with few corners; every straight edge is exact.
+
+    The normals of all lines through two corners contain those of the edges.
+    """
+    a, b = np.triu_indices(local.shape[1], 1)
+    pixels = local[:, :, :2] / local[:, :, 2:]
+    edge = pixels[:, b] - pixels[:, a]
+    normal = np.stack([-edge[..., 1], edge[..., 0]], axis=2)
+    normal /= np.maximum(np.sqrt((normal**2).sum(axis=2, keepdims=True)), 1e-12)
+    normal *= np.where(normal[..., :1] < 0, -1.0, 1.0)
+    even = _even_directions(_EVEN - len(a))[: _EVEN - len(a)]
+    right = np.concatenate([np.broadcast_to(even, (len(local), *even.shape)), normal], axis=1)
+    directions = np.concatenate([right, -right], axis=1)
+    return directions, _ball_support(local, radius, directions, focal)[0]
+
+
+def _fitted_edges(local: Floats, radius: Floats, focal: Floats) -> tuple[Floats, Floats]:
+    """Directions and supports of round solids.
+
+    Even directions are measured first. Between each two of them one more is fitted: the normal of
+    the line from the corner furthest along the one to the corner furthest along the other, so that
+    straight edges are met; or the middle of the two, where that is the same corner.
+    """
+    even = np.broadcast_to(_even_directions(_EVEN // 2), (len(local), _EVEN, 2))
+    measured, corner = _ball_support(local, radius, even, focal)
+    pixels = local[:, :, :2] / local[:, :, 2:]
+    ends = np.take_along_axis(pixels, corner[:, :, None], axis=1)
+    edge = np.roll(ends, -1, axis=1) - ends
+    length = np.sqrt((edge**2).sum(axis=2, keepdims=True))
+    normal = np.stack([edge[..., 1], -edge[..., 0]], axis=2) / np.maximum(length, 1e-12)
+    fitted = np.where(length > 1e-9, normal, _even_directions(_EVEN)[1::2])
+    directions = np.stack([even, fitted], axis=2).reshape(len(local), 2 * _EVEN, 2)
+    between = _ball_support(local, radius, fitted, focal)[0]
+    return directions, np.stack([measured, between], axis=2).reshape(len(local), 2 * _EVEN)
+
+
+def _ball_support(
+    local: Floats, radius: Floats, directions: Floats, focal: Floats
+) -> tuple[Floats, Integers]:
+    """The largest projection on each direction of balls seen in perspective, and whose it is.
 
     A ball touches the plane through the camera with normal (f d, -h) where
     f d.c - h c_z + R sqrt(f^2 + h^2) = 0; solved for h. Which of several small balls reaches
-    furthest is told by their centres. Shapes: (n, balls, 3), (n,), (n, m, 2), (n,) to (n, m).
+    furthest is told by their centres. Shapes: (n, balls, 3), (n,), (n, m, 2), (n,) to (n, m) twice.
     """
-    depth = local[:, :, 2, None]
-    along = local[:, :, :2] @ directions.transpose(0, 2, 1)
     r = radius[:, None]
-    if local.shape[1] > 1:
-        furthest = ((along + r[:, :, None]) / depth).argmax(axis=1)  # (n, m)
-        depth = np.take_along_axis(local[:, :, 2], furthest, axis=1)
-        along = np.take_along_axis(along, furthest[:, None, :], axis=1)[:, 0]
-    else:
-        depth, along = depth[:, 0], along[:, 0]
+    along = local[:, :, :2] @ directions.transpose(0, 2, 1)  # (n, balls, m)
+    furthest = ((along + r[:, :, None]) / local[:, :, 2, None]).argmax(axis=1)
+    depth = np.take_along_axis(local[:, :, 2], furthest, axis=1)
+    along = np.take_along_axis(along, furthest[:, None, :], axis=1)[:, 0]
     space = depth**2 - r**2
-    return focal[:, None] * (along * depth + r * np.sqrt(along**2 + space)) / space
-
-
-def _directions(local: Floats) -> Floats:
-    """The directions in which silhouettes are measured. Shape: (n, directions + 2, 2).
-
-    Solids with few corners have straight outlines: the normals of all lines through two corners
-    contain those of every edge, which makes the spans exact. Round ones take even directions.
-    """
-    count, corners = local.shape[:2]
-    pairs = corners * (corners - 1)
-    if not 0 < pairs <= _DIRECTIONS - 8:
-        return np.broadcast_to(_even_directions(_DIRECTIONS), (count, _DIRECTIONS + 2, 2))
-    a, b = np.triu_indices(corners, 1)
-    pixels = local[:, :, :2] / local[:, :, 2:]
-    edge = pixels[:, b] - pixels[:, a]
-    normal = np.stack([-edge[..., 1], edge[..., 0]], axis=-1)
-    normal /= np.maximum(np.sqrt((normal**2).sum(axis=-1, keepdims=True)), 1e-12)
-    even = np.broadcast_to(
-        _even_directions(_DIRECTIONS - pairs), (count, _DIRECTIONS - pairs + 2, 2)
-    )
-    return np.concatenate([even, normal, -normal], axis=1)
+    reach = focal[:, None] * (along * depth + r * np.sqrt(along**2 + space)) / space
+    return reach, furthest
 
 
 @lru_cache
-def _even_directions(count: int) -> Floats:
-    angle = 2 * np.pi * (np.arange(count) + 0.5) / count
-    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return np.concatenate([[[0.0, 1.0], [0.0, -1.0]], circle])
+def _even_directions(half: int) -> Floats:
+    """Even directions, clockwise from straight up. Shape: (2 * half, 2)."""
+    angle = np.pi * np.arange(2 * half) / half - np.pi / 2
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
