@@ -120,6 +120,7 @@ class Stage:
         """Render to a multilayer EXR file with the passes Combined, Depth and object index.
 
         The file belongs to the caller, who deletes it; the next call writes to the same place.
+        Blender swallows a KeyboardInterrupt and hands out what it has: ignore SIGINT meanwhile.
 
         Raises:
             RenderError: Blender gave up.
