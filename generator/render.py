@@ -39,6 +39,9 @@ TRIES = 3
 DEADLINE = 3600.0
 """Seconds after which a worker that does not answer is replaced."""
 
+PATIENCE = 10.0
+"""Seconds that an idle worker has to end."""
+
 TOO_MANY = 5
 """Samples that cannot be planned before a run is stopped."""
 
@@ -177,6 +180,7 @@ class _Worker(threading.Thread):
                     except queue.Empty:
                         break
                     self.results.put(self._make(index, log))
+                self._dismiss()
         except TvrError as problem:
             self.results.put(problem)
         finally:
@@ -189,6 +193,15 @@ class _Worker(threading.Thread):
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    def _dismiss(self) -> None:
+        """Let an idle process end by itself, so that it can clean up."""
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
 
     def _make(self, index: int, log: Path) -> Made | TvrError:
         for _ in range(TRIES):
@@ -214,7 +227,7 @@ class _Worker(threading.Thread):
             stderr=log.open("a"),
             text=True,
             cwd=REPO,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, "TMPDIR": str(log.parent), "PYTHONDONTWRITEBYTECODE": "1"},
         )
         answer = self._ask(json.dumps({**self.order, "log": str(log)}) + "\n")
         if answer is None:
