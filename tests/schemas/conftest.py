@@ -1,0 +1,48 @@
+"""A sample that was planned, with labels computed from its geometry instead of rendered ones."""
+
+import json
+
+import numpy as np
+import pytest
+
+from generator.labels import image_labels
+from scenes.sampler import Sampler
+from scenes.states import visible_objects
+from scenes.visibility import look
+from schemas.config import load_config
+from schemas.records import Sample
+
+RENDER = {
+    "engine": "CYCLES",
+    "device": "cpu",
+    "samples": 1,
+    "denoiser": None,
+    "blender": "4.5.0",
+    "seconds": 0.5,
+}
+
+
+@pytest.fixture(scope="session")
+def make_sample():
+    """A function of (preset, index) to a sample and its world."""
+
+    def make(preset, index):
+        sampler = Sampler.from_config(load_config(preset))
+        plan, world = sampler.plan(index), sampler.world
+        images = []
+        for state_name, name in plan.views:
+            state = plan.initial if state_name == "initial" else plan.final
+            objects, camera = visible_objects(state, world), plan.cameras[name]
+            ids = look(objects, camera, world, 64, 48).ids
+            mask = np.array([0, *(o.index + 1 for o in objects)], np.uint8)[ids + 1]
+            images.append(image_labels(mask, state_name, state, name, camera, world, True))
+        return Sample(plan, tuple(images), RENDER), world
+
+    return make
+
+
+@pytest.fixture
+def document(make_sample):
+    """A correct `sample.json`, as it is read from disk."""
+    sample, world = make_sample("trance", 3)
+    return json.loads(json.dumps(sample.to_json(world)))

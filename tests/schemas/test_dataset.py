@@ -1,0 +1,141 @@
+"""The data set folder: samples are there whole or not at all."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scenes.errors import DataError
+from schemas.config import load_config
+from schemas.dataset import (
+    Dataset,
+    commit_sample,
+    dumps,
+    manifest,
+    read_sample,
+    remove_drafts,
+    rendered,
+    sample_folder,
+    sample_id,
+    write_whole,
+)
+from schemas.records import Pair
+
+FILES = {"sample.json": b"{}", "initial-center.png": b"picture"}
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "dataset.json").write_text(dumps(manifest(load_config("star"), {})))
+    return tmp_path
+
+
+def everything(root):
+    return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
+
+
+class Bomb(dict):
+    """Files of which the last cannot be had."""
+
+    def items(self):
+        yield "sample.json", b"{}"
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("files", [Bomb(), {"a.png": b"x", "no/such/folder.png": b""}])
+def test_an_interrupted_commit_leaves_nothing(root, files):
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        commit_sample(root, "000003", files)
+    assert list(rendered(root)) == []
+    assert everything(root) == {"dataset.json"}
+    assert not list(root.glob("samples/*/*"))
+
+
+def test_an_interrupted_commit_keeps_what_was_there(root):
+    commit_sample(root, "000003", FILES)
+    with pytest.raises(KeyboardInterrupt):
+        commit_sample(root, "000003", Bomb())
+    folder = sample_folder(root, "000003")
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == FILES
+
+
+def test_a_commit_replaces_the_whole_folder(root):
+    commit_sample(root, "000003", {"old.png": b"old"})
+    commit_sample(root, "000003", FILES)
+    folder = sample_folder(root, "000003")
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == FILES
+    assert not list(root.glob("samples/*/.*"))
+
+
+def test_drafts_are_invisible_until_they_are_removed(root):
+    commit_sample(root, "000001", FILES)
+    draft = root / "samples/00000/.000002.99"
+    draft.mkdir()
+    (draft / "sample.json").write_text("{}")
+    assert Dataset.open(root).ids() == ["000001"]
+    remove_drafts(root, {"000005"})
+    assert draft.exists()
+    remove_drafts(root, {"000002"})
+    assert not draft.exists()
+    assert Dataset.open(root).ids() == ["000001"]
+
+
+@given(st.integers(0, 10**8))
+def test_a_thousand_samples_to_a_folder(tmp_path_factory, index):
+    name = sample_id(index)
+    folder = sample_folder(tmp_path_factory.getbasetemp(), name)
+    assert int(name) == index and len(name) >= 6
+    assert folder.name == name
+    assert int(folder.parent.name) == index // 1000 and len(folder.parent.name) >= 5
+
+
+def test_samples_come_in_order(root):
+    for index in (2000, 3, 999, 1000, 0):
+        commit_sample(root, sample_id(index), FILES)
+    assert Dataset.open(root).ids() == ["000000", "000003", "000999", "001000", "002000"]
+
+
+def test_more_than_a_million_samples_come_in_order(root):
+    for index in (1_000_000, 999_999, 2):
+        commit_sample(root, sample_id(index), FILES)
+    assert [int(i) for i in Dataset.open(root).ids()] == [2, 999_999, 1_000_000]
+
+
+def test_splits_round_trip(root):
+    pairs = [Pair("000001", "center", "left"), Pair("000002", "center", "center")]
+    dataset = Dataset.open(root)
+    path = dataset.write_split("cross-view/train", pairs)
+    assert path == root / "splits/cross-view/train.jsonl"
+    assert dataset.split("cross-view/train") == pairs
+    assert dataset.split_names() == ["cross-view/train"]
+    with pytest.raises(DataError, match="train2.*known: cross-view/train"):
+        dataset.split("cross-view/train2")
+
+
+@pytest.mark.parametrize("name", ["../../secret", "cross-view/../../dataset", "", "/etc/passwd"])
+def test_splits_are_looked_for_in_the_data_set_only(root, name):
+    with pytest.raises(DataError, match="no such split"):
+        Dataset.open(root).split(name)
+
+
+def test_files_are_written_whole(tmp_path):
+    path = tmp_path / "file.txt"
+    write_whole(path, "first")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(path, "bad \ud800")
+    assert path.read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_newer_data_sets_and_samples_are_refused(root):
+    text = (root / "dataset.json").read_text()
+    (root / "dataset.json").write_text(text.replace('"schema_version": 1', '"schema_version": 2'))
+    with pytest.raises(DataError, match="dataset.json: schema_version 2 is newer.*upgrade"):
+        Dataset.open(root)
+    commit_sample(root, "000000", {"sample.json": b'{"schema_version": 7}'})
+    with pytest.raises(DataError, match="sample.json: schema_version 7 is newer"):
+        read_sample(sample_folder(root, "000000") / "sample.json")
+
+
+def test_json_has_no_nan():
+    with pytest.raises(ValueError, match="JSON compliant"):
+        dumps({"a": float("nan")})

@@ -1,0 +1,154 @@
+"""The command line as such: help, usage errors, tracebacks, and what it loads."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.generator.command import TVR, tvr
+
+
+def error(*arguments):
+    """The one line that a wrong command prints, with exit status 2."""
+    done = tvr(*arguments)
+    assert done.returncode == 2, (done.returncode, done.stderr[-1000:])
+    assert "Traceback" not in done.stderr + done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if line.strip()]
+    return line
+
+
+def test_help_names_the_commands():
+    done = tvr("--help")
+    assert done.returncode == 0
+    for command in ("render", "split", "validate", "train"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", [["render"], ["split"], ["validate"], ["train"]])
+def test_commands_have_help(command):
+    done = tvr(*command, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+LOADED = """
+import json, sys
+import tvr
+try:
+    tvr.main(json.loads(sys.argv[1]))
+except SystemExit as end:
+    assert not end.code, end.code
+print("loaded:", *{m.partition(".")[0] for m in sys.modules})
+"""
+
+
+def loaded(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, json.dumps([str(a) for a in arguments])],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["render", "--help"], ["train", "--help"]])
+def test_help_is_light(arguments):
+    assert not loaded(*arguments) & {"bpy", "torch", "transformers", "datasets", "matplotlib"}
+
+
+def test_the_module_is_the_command(tmp_path):
+    repository = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "tvr", "render", str(tmp_path / "d"), "--shard", "5/2"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=repository)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --shard 5/2")
+    assert TVR.is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["rendre"], "rendre"),
+        (["render"], "OUT|out"),
+        (["render", "d", "--num-samples", "-3"], "num-samples"),
+        (["render", "d", "--num-samples", "0"], "num-samples"),
+        (["render", "d", "--num-samples", "many"], "num-samples"),
+        (["render", "d", "--workers", "0"], "workers"),
+        (["render", "d", "--seed", "-1"], "seed"),
+        (["render", "d", "--colour", "red"], "--colour"),
+        (["render", "d", "e"], "e"),
+        (["split", "d", "--seed", "x"], "seed"),
+        (["validate"], "DATASET|dataset"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_two(tmp_path, monkeypatch, arguments, expected):
+    monkeypatch.chdir(tmp_path)
+    line = error(*arguments)
+    assert any(word in line for word in expected.split("|")), line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--set", "imgae.width=3"], "imgae: unknown key; did you mean image"),
+        (["--set", "image.width"], "write key=value"),
+        (["--set", "objects.visible=[5, 2]"], "objects.visible: [5, 2] is reversed"),
+        (["--set", "transformations.attributes=[colour]"], "'colour' is not one of"),
+        (["--set", "objects.visible=200"], "objects.visible: 200 objects cannot stand"),
+        (["--set", "visibility.min_pixels=90000"], "visibility.min_pixels"),
+        (["--set", "cameras.jitter=.nan"], "cameras.jitter"),
+        (["--config", "nope"], "neither a preset"),
+        (["--config", "nope.yaml"], "nope.yaml: there is no such file"),
+    ],
+)
+def test_wrong_configurations_are_one_line_and_status_two(tmp_path, arguments, expected):
+    line = error("render", tmp_path / "d", *arguments)
+    assert line.startswith("error: ")
+    assert expected in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_yaml_file_is_named(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("preset: star\n1: 2\n")
+    assert "mine.yaml" in error("render", tmp_path / "d", "--config", path)
+
+
+def test_a_traceback_only_with_debug(tmp_path):
+    arguments = ["render", tmp_path / "d", "--set", "image"]
+    assert "Traceback" not in tvr(*arguments).stderr
+    done = tvr("--debug", *arguments)
+    assert "Traceback" in done.stderr
+    assert "ConfigError" in done.stderr
+    assert done.returncode == 2
+
+
+def test_progress_goes_to_stderr(tmp_path):
+    done = tvr("render", tmp_path / "d", "--config", "basic", "--num-samples", "1", *SMALL)
+    assert done.returncode == 0
+    assert done.stderr == "rendering: 1 of 1, 0 s left\n"
+    (line,) = done.stdout.splitlines()
+    assert "1 samples rendered (2 frames)" in line
+
+
+SMALL = [
+    *("--set", "image.width=32", "--set", "image.height=24"),
+    *("--set", "render.samples=1", "--set", "render.denoise=false"),
+]
+
+
+def test_another_folder_and_odd_names_do_not_matter(tmp_path):
+    out = tmp_path / "a name with spaces é"
+    done = tvr(
+        *("render", out.name, "--config", "basic", "--num-samples", "1", *SMALL),
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert (out / "samples/00000/000000/sample.json").is_file()
+    assert tvr("validate", out.name, cwd=tmp_path).returncode == 0
