@@ -1,0 +1,132 @@
+"""Training curves: which quantities of a run's log are drawn, and how."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from training import plots
+from training.folders import TrainingRun
+
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture of a quantity, and what it shows in words."""
+
+    url: str
+    words: str
+
+
+class Panel(NamedTuple):
+    """A quantity of the log.
+
+    Attributes:
+        key: in the log.
+        title, label: of the figure and of its vertical axis.
+        band: what is drawn around the line when there are at most two runs.
+        scale: the values are multiplied by it.
+    """
+
+    key: str
+    title: str
+    label: str
+    band: str = ""
+    scale: float = 1
+
+
+PANELS = (
+    Panel("reward", "Reward, total", "points", "reward_std"),
+    Panel("rewards/accuracy_reward/mean", "Reward of the answer (accuracy)", "points"),
+    Panel("rewards/format_reward/mean", "Reward of the form (format)", "points"),
+    Panel("loss", "Loss", "loss"),
+    Panel("eval_loss", "Loss on the evaluation split", "loss"),
+    Panel("count_gap", f"n_pred {MINUS} n_gt", "triplets, mean"),
+    Panel("silent", "Silent completions", "share, %", scale=100),
+    Panel("enumerating", "Enumerating completions", "share, %", scale=100),
+    Panel("completions/mean_length", "Length of completions", "tokens", "completions/"),
+    Panel("completions/clipped_ratio", "Completions cut off", "share, %", scale=100),
+    Panel("mean_token_accuracy", "Tokens predicted right", "share, %", scale=100),
+    Panel("learning_rate", "Learning rate", "learning rate"),
+    Panel("grad_norm", "Norm of the gradient", "norm"),
+    Panel("entropy", "Entropy of the policy", "nats per token"),
+    Panel("kl", "Divergence from the reference (KL)", "nats per token"),
+    Panel("frac_reward_zero_std", "Groups with equal rewards", "share, %", scale=100),
+    Panel("step_time", "Time of a step", "seconds"),
+)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Figures of all runs of one kind, and how to read them."""
+
+    title: str
+    key: Sequence[tuple[str, str, str]]
+    figures: Sequence[Figure]
+    note: str
+
+
+def draw(runs: Sequence[TrainingRun]) -> list[Curves]:
+    """Training curves; runs of one kind share their figures."""
+    found = []
+    for kind, title in (("sft", "SFT"), ("grpo", "GRPO"), ("", "Training")):
+        members = [r for r in runs if (r.kind if r.kind in ("sft", "grpo") else "") == kind]
+        members = [r for r in members if any("step" in line for line in r.log)]
+        shown = members[: plots.MAX_SERIES]
+        figures = [f for panel in PANELS if (f := _figure(panel, shown)) is not None]
+        if not figures:
+            continue
+        notes = []
+        if len(shown) <= 2 and kind == "grpo":
+            notes.append(
+                "The bands are the standard deviation of the reward, and the shortest and longest "
+                "completion."
+            )
+        if any(len(r.log) > plots.MAX_POINTS for r in shown):
+            notes.append(f"Long runs are drawn as {plots.MAX_POINTS} means.")
+        if len(members) > len(shown):
+            notes.append(f"Only the first {len(shown)} of {len(members)} runs are drawn.")
+        found.append(Curves(title, legend(r.name for r in shown), figures, " ".join(notes)))
+    return found
+
+
+def legend(names: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Colour, character and name of every series that is drawn."""
+    return [(*plots.key(k), name) for k, name in enumerate(names) if k < plots.MAX_SERIES]
+
+
+def _figure(panel: Panel, runs: Sequence[TrainingRun]) -> Figure | None:
+    lines, words = [], []
+    for place, training in enumerate(runs):
+        logged = [
+            line for line in training.log if is_number(line, "step") and is_number(line, panel.key)
+        ]
+        if not logged:
+            continue
+        values = [panel.scale * line[panel.key] for line in logged]
+        low, high = _band(panel, logged) if len(runs) <= 2 else ([], [])
+        lines.append(plots.Line(place, [line["step"] for line in logged], values, low, high))
+        words.append(f"{training.name}: {values[0]:.3g} at first, {values[-1]:.3g} at last")
+    if not lines:
+        return None
+    url = plots.curves(panel.title, panel.label, lines)
+    return Figure(url, f"{panel.title}, {panel.label}. {'; '.join(words)}")
+
+
+def _band(
+    panel: Panel, logged: Sequence[Mapping[str, Any]]
+) -> tuple[Sequence[float], Sequence[float]]:
+    if panel.band == "completions/":
+        keys = ("completions/min_length", "completions/max_length")
+        if all(is_number(line, key) for line in logged for key in keys):
+            return [line[keys[0]] for line in logged], [line[keys[1]] for line in logged]
+    elif panel.band and all(is_number(line, panel.band) for line in logged):
+        pairs = [(line[panel.key], line[panel.band]) for line in logged]
+        return [v - s for v, s in pairs], [v + s for v, s in pairs]
+    return [], []
+
+
+def is_number(line: Mapping[str, Any], key: str) -> bool:
+    """Whether a line of a log gives a number for a key."""
+    value = line.get(key)
+    return isinstance(value, int | float) and not isinstance(value, bool)
