@@ -63,7 +63,7 @@ def main() -> None:
     """Serve until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     order = json.loads(sys.stdin.readline())
-    replies = blender.start(Path(order["log"]))
+    replies = blender.silence(Path(order["log"]))
 
     def reply(**content: Any) -> None:
         print(json.dumps(content), file=replies, flush=True)
