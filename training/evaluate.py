@@ -231,10 +231,12 @@ def drop_torn_line(path: Path) -> set[Pair]:
 
 
 def trained_with(folder: str | None) -> dict[str, Any] | None:
-    """The training configuration stored beside a model or adapter, if it was trained here."""
-    if folder is None or not (Path(folder) / "config.yaml").is_file():
+    """The training configuration beside a model, adapter or checkpoint that was trained here."""
+    if folder is None:
         return None
-    return read_yaml(Path(folder) / "config.yaml")
+    path = Path(folder)
+    run = path.parent if path.name.startswith("checkpoint-") else path
+    return read_yaml(run / "config.yaml") if (run / "config.yaml").is_file() else None
 
 
 def fingerprint(folders: Sequence[str]) -> str:

@@ -32,9 +32,12 @@ def asked(monkeypatch):
     """The questions that were asked, in order."""
     pairs = []
     answer = Answerer.answer
-    monkeypatch.setattr(
-        Answerer, "answer", lambda self, batch: pairs.extend(batch) or answer(self, batch)
-    )
+
+    def noted(self, batch):
+        pairs.extend(batch)
+        return answer(self, batch)
+
+    monkeypatch.setattr(Answerer, "answer", noted)
     return pairs
 
 

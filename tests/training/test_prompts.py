@@ -140,7 +140,7 @@ def test_the_example_is_in_the_answer_language():
         text = f"<think></think><answer>{example_answer(WORLD, attributes)}</answer>"
         parsed = parse(text)
         assert parsed.format_ok
-        assert [p.attribute for p in parsed.predictions] == attributes[:2]
+        assert [str(p).split(".")[1] for p in parsed.predictions] == attributes[:2]
 
 
 def test_the_taught_completion_is_in_the_answer_language():

@@ -77,7 +77,12 @@ def test_a_missing_view_is_named(copy):
 def test_repeated_questions_are_made_once(dataset, monkeypatch):
     opened = []
     read = rows.read_rgb
-    monkeypatch.setattr(rows, "read_rgb", lambda path: opened.append(path) or read(path))
+
+    def noted(path):
+        opened.append(path)
+        return read(path)
+
+    monkeypatch.setattr(rows, "read_rgb", noted)
     table = build_rows(dataset, "cross-view/train", COMPACT)
     batch = table.__getitems__([0, 0, 0, 1, 1, 1])
     assert [row["sample"] for row in batch] == ["000000"] * 3 + ["000001"] * 3
