@@ -69,14 +69,17 @@ def without_effect(plan: Plan, world: World) -> list[Transformation]:
     ]
 
 
-def leaving_changed(plan: Plan, world: World) -> list[int]:
-    """Observable (2): objects that leave the visible area although something else changed too."""
+def crossing_changed(plan: Plan, world: World) -> list[int]:
+    """Observable (2): objects that enter or leave the visible area and change otherwise too.
+
+    What an object looked like before it came in, or looks like after it left, nobody can see.
+    """
     changed = [t.object for t in plan.transformations]
     return sorted(
         o
         for o in set(changed)
-        if not plan.final[o].visible(world)
-        and (changed.count(o) > 1 or not plan.initial[o].visible(world))
+        if not (plan.initial[o].visible(world) and plan.final[o].visible(world))
+        and changed.count(o) > 1
     )
 
 
@@ -148,7 +151,7 @@ def violations(
     checks: list[tuple[str, Callable[[], list[object]]]] = [
         ("once-only", lambda: list(repeated(plan.transformations))),
         ("effect", lambda: list(without_effect(plan, world))),
-        ("changed-stays", lambda: list(leaving_changed(plan, world))),
+        ("changed-stays", lambda: list(crossing_changed(plan, world))),
         ("observable", lambda: list(hidden_changes(plan, world, min_pixels, width, height))),
     ]
     for rule, find in checks:

@@ -51,7 +51,7 @@ def describe(problem: ValidationError) -> str:
         schema: Any = problem.schema
         instance: Any = problem.instance
         known = list(schema.get("properties", {}))
-        unknown = sorted(set(instance) - set(known))[0]
+        unknown = sorted(map(str, set(instance) - set(known)))[0]
         near = difflib.get_close_matches(unknown, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
         return f"{path + '.' if path else ''}{unknown}: unknown key; {hint}"
@@ -92,13 +92,13 @@ def parse_json(text: str, where: str | Path) -> Any:
     def refuse(constant: str) -> float:
         raise DataError(f"{where}: holds {constant}, which JSON does not allow")
 
+    def finite(digits: str) -> float:
+        return number if math.isfinite(number := float(digits)) else refuse(digits)
+
     try:
-        document = json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=refuse, parse_float=finite)
     except (json.JSONDecodeError, RecursionError) as problem:
         raise DataError(f"{where}: is not valid JSON ({problem})") from None
-    if isinstance(document, float) and not math.isfinite(document):
-        raise DataError(f"{where}: holds a number out of range")
-    return document
 
 
 def read_jsonl(path: Path, schema: str) -> list[Any]:
@@ -108,7 +108,7 @@ def read_jsonl(path: Path, schema: str) -> list[Any]:
         DataError: the file cannot be read, or a line is not what the schema asks for.
     """
     documents = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             where = f"{path}, line {number}"
             document = parse_json(line, where)

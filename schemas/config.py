@@ -1,13 +1,17 @@
 """Reading the configuration of a data set: preset or file, then overrides, then checks."""
 
 import copy
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
+from scenes.cameras import Camera
 from scenes.errors import ConfigError
+from scenes.shapes import Shape
 from schemas.checks import check
 
 PRESETS = Path(__file__).parent.parent / "scenes" / "presets"
@@ -50,7 +54,7 @@ def parse_override(text: str) -> Config:
     if not equals or not all(key.split(".")):
         raise ConfigError(f"--set {text}: write key=value, for example image.width=160")
     try:
-        nested: Any = yaml.safe_load(value)
+        nested: Any = plain(yaml.safe_load(value), key)
     except yaml.YAMLError:
         raise ConfigError(f"--set {text}: the value is not valid YAML") from None
     for part in reversed(key.strip().split(".")):
@@ -84,7 +88,31 @@ def read_yaml(path: Path) -> Config:
         raise ConfigError(f"{path}: cannot be read as YAML ({reason})") from None
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
-    return document
+    return {key: plain(value, f"{path}: {key}") for key, value in _named(document, str(path))}
+
+
+def plain(value: Any, where: str) -> Any:
+    """The value as JSON knows it: names for keys, finite numbers, whole numbers as integers.
+
+    Raises:
+        ConfigError: a key is no name or a number not finite; `where` says which.
+    """
+    if isinstance(value, dict):
+        return {key: plain(v, f"{where}.{key}") for key, v in _named(value, where)}
+    if isinstance(value, list):
+        return [plain(v, where) for v in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ConfigError(f"{where}: {value} is not a finite number")
+        return int(value) if value.is_integer() else value
+    return value
+
+
+def _named(document: dict[Any, Any], where: str) -> Iterable[tuple[str, Any]]:
+    for key in document:
+        if not isinstance(key, str):
+            raise ConfigError(f"{where}: {key}: unknown key; keys are words (YAML read {key!r})")
+    return document.items()
 
 
 def _read(source: str, seen: tuple[str, ...] = ()) -> tuple[Config, str]:
@@ -197,6 +225,12 @@ def check_meaning(config: Config, where: str | Path) -> None:
                     if value not in world[looks[attribute]]:
                         known = ", ".join(world[looks[attribute]])
                         refuse(key, f"{value!r} is no {attribute}; known are {known}")
+    for name, shape in world["shapes"].items():
+        shape = Shape(name, **shape)
+        if shape.kind == "prism" and shape.bevel > min(
+            shape.height / 2, math.cos(math.pi / shape.sides)
+        ):
+            refuse(f"world.shapes.{name}", f"bevel {shape.bevel} rounds away the whole solid")
     fixed = len(config["objects"]["fixed"])
     if fixed >= visible[0]:
         refuse("objects.visible", f"{visible[0]} leaves no object to change besides {fixed} fixed")
@@ -207,3 +241,21 @@ def check_meaning(config: Config, where: str | Path) -> None:
         refuse("image", f"{pixels} pixels; at most 64,000,000 are possible")
     if config["visibility"]["min_pixels"] > 320 * 240:
         refuse("visibility.min_pixels", "is more than the 320 x 240 image it is counted in")
+    _check_cameras(config, refuse)
+
+
+def _check_cameras(config: Config, refuse: Callable[[str, str], None]) -> None:
+    """Every camera has a direction that is up, and all objects in front of it."""
+    cameras, world = config["cameras"], config["world"]
+    radius, reach = max(world["sizes"].values()), world["visible_area"]
+    corners = np.array([(x, y, 0.0) for x in (-reach, reach) for y in (-reach, reach)])
+    for name, block in cameras["named"].items():
+        camera = Camera(tuple(block["position"]), tuple(block.get("target", (0, 0, 0))))
+        if np.hypot(*camera.offset[:2]) < 0.01:
+            refuse(f"cameras.named.{name}", "looks straight down, where no direction is up")
+        depth = camera.project(corners, 1, 1)[:, 2].min()
+        if depth < 2 * radius + 2 * cameras["jitter"]:
+            refuse(f"cameras.named.{name}", "has objects beside or behind it; move it away")
+    shell = cameras["shell"]
+    if shell["distance"][0] < math.sqrt(2) * (reach + shell["target_jitter"]) + 2 * radius:
+        refuse("cameras.shell.distance", "is so small that objects can be behind the camera")
