@@ -27,12 +27,12 @@ def edit(root, change):
     path.write_text(json.dumps(content))
 
 
-def write(text):
-    """Replace a part of `sample.json` by text, given as (pattern, replacement)."""
+def write(pattern, replacement):
+    """Replace a part of `sample.json` by text."""
 
     def change(root):
         path = folder(root) / "sample.json"
-        path.write_text(re.sub(*text, path.read_text(), count=1))
+        path.write_text(re.sub(pattern, replacement, path.read_text(), count=1))
 
     return change
 
@@ -119,14 +119,14 @@ DAMAGE = {
         "notes.txt: is not mentioned",
     ),
     "an image left out": (document(without_image), "final-left"),
-    "no JSON": (write((r"\{", "")), "not valid JSON"),
+    "no JSON": (write(r"\{", ""), "not valid JSON"),
     "binary": (
         lambda root: (folder(root) / "sample.json").write_bytes(b"\xff\xfe\x00"),
         "cannot be read",
     ),
-    "NaN": (write((r'"rotation": [\d.]+', '"rotation": NaN')), "NaN"),
-    "infinity": (write((r'"depth": [\d.]+', '"depth": -Infinity')), "Infinity"),
-    "overflow": (write((r'"depth": [\d.]+', '"depth": 1e999')), "sample.json|depth"),
+    "NaN": (write(r'"rotation": [\d.]+', '"rotation": NaN'), "NaN"),
+    "infinity": (write(r'"depth": [\d.]+', '"depth": -Infinity'), "Infinity"),
+    "overflow": (write(r'"depth": [\d.]+', '"depth": 1e999'), "sample.json|depth"),
     "wrong type": (assign(*FIRST, "rotation", "left"), r"states\.initial\.objects\.0\.rotation"),
     "extra field": (assign("colour", "red"), "colour: unknown key"),
     "missing field": (document(lambda d: d.pop("answer")), "answer"),

@@ -27,7 +27,7 @@ COMPASS = {"front": (1, 0), "behind": (-1, 0), "left": (0, -1), "right": (0, 1)}
 GAP, GRID, STEP, VISIBLE, VALID = 0.15, 0.15, 1.5, 3.0, 6.0
 HALF_HEIGHT = {"cube": 0.5**0.5, "sphere": 1.0, "cylinder": 1.0}
 ROUNDING = {"cube": 0.08, "cylinder": 0.04}
-LEAST_PIXELS = 150
+LEAST_PIXELS = 150 - 5  # single pixels at the edges may be counted either way
 
 
 # Rules
@@ -61,7 +61,8 @@ def replay(sample: Json) -> list[list[Json]]:
 def displacement(value: str) -> tuple[float, float]:
     direction, steps = value.split(".")
     parts = [COMPASS[p] for p in direction.split("-")]
-    return tuple(STEP * int(steps) * sum(p[axis] for p in parts) for axis in (0, 1))
+    length = STEP * int(steps)
+    return length * sum(p[0] for p in parts), length * sum(p[1] for p in parts)
 
 
 def inside(o: Json, reach: float) -> bool:
@@ -202,14 +203,15 @@ def place(points: Floats, o: Json) -> Floats:
 @cache
 def surface(shape: str) -> Floats:
     """Points on the surface of the solid of horizontal radius 1 around the origin."""
-    ball = sphere_points(700 if shape == "sphere" else 60)
+    ball = sphere_points(2500 if shape == "sphere" else 700)
     if shape == "sphere":
         return ball
     b, h = ROUNDING[shape], HALF_HEIGHT[shape]
     if shape == "cube":
         a = 0.5**0.5 - b
         corners = np.array([(x, y, z) for x in (-a, a) for y in (-a, a) for z in (b - h, h - b)])
-        return (corners[:, None] + b * ball[None]).reshape(-1, 3)
+        octants = [ball[(np.sign(ball) == np.sign(c)).all(axis=1)] for c in corners]
+        return np.vstack([c + b * part for c, part in zip(corners, octants, strict=True)])
     angle = 2 * np.pi * np.arange(64) / 64
     bend = np.linspace(0, np.pi / 2, 4)
     rings = [(1 - b + b * np.cos(t), h - b + b * np.sin(t)) for t in bend]

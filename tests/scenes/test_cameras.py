@@ -30,7 +30,9 @@ def cameras(draw):
     )
     position = target + distance * np.array(direction)
     focal_length = draw(st.floats(20, 80))
-    return Camera(tuple(map(float, position)), tuple(map(float, target)), focal_length)
+    px, py, pz = map(float, position)
+    tx, ty, tz = map(float, target)
+    return Camera((px, py, pz), (tx, ty, tz), focal_length)
 
 
 sizes = st.tuples(st.integers(16, 2000), st.integers(16, 2000))

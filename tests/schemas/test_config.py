@@ -1,5 +1,7 @@
 """Configurations: presets, files, overrides, and what is refused with which words."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -163,9 +165,10 @@ def test_whole_numbers_are_whole(key):
     except ConfigError as problem:
         assert key in str(problem)
         return
+    found: Any = value
     for part in key.split("."):
-        value = value[part]
-    assert type(value) is int
+        found = found[part]
+    assert type(found) is int
 
 
 def test_a_rounding_larger_than_the_solid_is_refused():

@@ -33,7 +33,7 @@ def everything(root):
     return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
 
 
-class Bomb(dict):
+class Bomb(dict[str, bytes]):
     """Files of which the last cannot be had."""
 
     def items(self):
