@@ -24,7 +24,7 @@ from training.rows import open_image
 THUMBNAIL = 320
 """Widest picture, in pixels."""
 
-MAX_CHIPS = 24
+MAX_CHIPS = 16
 MAX_PIECE = 60
 HEAD, TAIL = 1200, 400
 """Of a long text its beginning and its end are shown."""
@@ -113,6 +113,8 @@ def judge(name: str, completion: str | None, truth: Sequence[str], right: bool |
     """Mark every triplet of a completion as the STAR reward does."""
     result = score(completion or "", list(truth))
     chips = [Chip(cut(str(m.prediction)), *JUDGEMENTS[m.tier]) for m in result.matches[:MAX_CHIPS]]
+    if not chips:
+        chips = [Chip("names nothing", "none", "")]
     missed = [Chip(str(t), "missed", "missed") for t in result.unmatched]
     return Answer(
         name=name,

@@ -95,6 +95,7 @@ def curves(title: str, label: str, lines: Sequence[Line]) -> str:
                 markersize=4,
                 markevery=max(1, len(steps) // 12),
                 linewidth=1.4,
+                clip_on=False,
             )
             if line.low:
                 axes.fill_between(

@@ -126,7 +126,7 @@ def setting_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
 
 def _words(value: Any) -> str:
     if isinstance(value, dict):
-        value = ", ".join(f"{k} {v}" for k, v in value.items())
+        value = ", ".join(f"{k} {v}" for k, v in value.items() if v not in (None, "", {}))
     return NONE if value in (None, "") else str(value)
 
 
@@ -424,14 +424,14 @@ RUN_FACTS: Mapping[str, Callable[[TrainingRun], Any]] = {
     "adapter to begin with": lambda r: r.config.get("adapter"),
     "data set": lambda r: r.config.get("dataset"),
     "split": lambda r: r.config.get("split"),
-    "LoRA": lambda r: _lora(r.config.get("lora")),
-    "reward": lambda r: _reward(r.config.get("reward")),
+    "LoRA": lambda r: _words(r.config.get("lora") or "no: all weights") if r.kind else "",
+    "reward": lambda r: _words(r.config.get("reward")),
     "completions per question": lambda r: r.config.get("num_generations"),
     "batch per device": lambda r: r.config.get("per_device_train_batch_size"),
     "learning rate": lambda r: r.config.get("learning_rate"),
     "seed": lambda r: str(r.config.get("seed", "")),
     "time": lambda r: _time(r.log),
-    "versions": lambda r: _versions(r.state.get("versions")),
+    "versions": lambda r: _words(r.state.get("versions")),
 }
 
 
@@ -446,25 +446,8 @@ def state_of(training: TrainingRun) -> str:
     return f"not finished, {reached}" if "status" in training.state else reached
 
 
-def _lora(block: Any) -> str:
-    if not isinstance(block, dict):
-        return "no: all weights"
-    return f"r {block.get('r')}, alpha {block.get('alpha')}"
-
-
-def _reward(block: Any) -> str:
-    if not isinstance(block, dict):
-        return ""
-    changes = ", ".join(f"{k} {v}" for k, v in (block.get("weights") or {}).items())
-    return ", ".join(filter(None, [block.get("preset"), block.get("matching"), changes]))
-
-
 def _time(log: Sequence[Mapping[str, Any]]) -> str:
     seconds = [line["train_runtime"] for line in log if is_number(line, "train_runtime")]
     if not seconds:
         return ""
     return f"{seconds[-1]:.0f} s" if seconds[-1] < 600 else f"{seconds[-1] / 3600:.1f} h"
-
-
-def _versions(block: Any) -> str:
-    return ", ".join(f"{k} {v}" for k, v in block.items()) if isinstance(block, dict) else ""
