@@ -102,9 +102,9 @@ def documents(root: Path) -> list[Any]:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Every file of all samples; rendering times are taken out of `sample.json`."""
+    """Every file of all samples but drafts; rendering times are taken out of `sample.json`."""
     files = {}
-    for path in sorted(root.glob("samples/**/*")):
+    for path in sorted(root.glob("samples/*/[0-9]*/*")):
         if path.is_file():
             content = path.read_bytes()
             if path.name == "sample.json":

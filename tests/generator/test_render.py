@@ -286,6 +286,7 @@ def test_a_worker_that_dies_is_replaced(tmp_path, undisturbed):
     status, _, errors = run.end()
     assert status == 0, errors
     assert contents(tmp_path / "d") == undisturbed
+    assert not list(tmp_path.glob("d/samples/*/.*"))
 
 
 @linux
