@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -71,7 +72,7 @@ def render(
 ) -> None:
     """Render a data set, or whatever of it is missing."""
     from generator.plans import write_plans
-    from generator.render import Shard, prepare
+    from generator.render import Shard, open_folder, prepare
     from generator.render import render as render_samples
     from schemas.config import load_config
 
@@ -81,6 +82,8 @@ def render(
     missing = prepare(out, resolved, part)
     indices = part.indices(resolved["num_samples"])
     total = len(indices)
+    if plan_only or not missing:
+        open_folder(out, resolved)
     if plan_only:
         blocks = write_plans(out, resolved, indices, workers)
         for _ in _progress(blocks, "planning", len(indices)):
@@ -318,12 +321,12 @@ def main(arguments: list[str] | None = None) -> None:
         status = app([a for a in given if a != "--debug"], standalone_mode=False)
     except TvrError as problem:
         if debug:
-            raise
+            traceback.print_exc()
         print(f"error: {problem}", file=sys.stderr)
         status = problem.exit_status
     except typer.TyperException as problem:
         if debug:
-            raise
+            traceback.print_exc()
         message = " ".join(problem.format_message().split()).rstrip(".")
         print(f"error: {message}; see --help", file=sys.stderr)
         status = 2

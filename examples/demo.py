@@ -48,10 +48,12 @@ def run(out: Path) -> None:
     for arguments in commands(out):
         print(f"\n$ tvr {' '.join(arguments)}", flush=True)
         begun = time.monotonic()
-        status = subprocess.run([sys.executable, "-m", "tvr", *arguments], env=one_thread).returncode
+        status = subprocess.run(
+            [sys.executable, "-m", "tvr", *arguments], env=one_thread
+        ).returncode
         if status:
             raise DemoError(f"the demo stopped at: tvr {' '.join(arguments)}")
-        times.append((" ".join(arguments[:2]), time.monotonic() - begun))
+        times.append((_stage(arguments), time.monotonic() - begun))
     print("\nstage                          seconds")
     for name, seconds in times:
         print(f"{name[:30]:30} {seconds:7.1f}")
@@ -61,6 +63,13 @@ def run(out: Path) -> None:
         "shows that the machinery works, and is no result.\n"
         f"\nDone: pictures, predictions and curves are in {out / 'report.html'}"
     )
+
+
+def _stage(arguments: list[str]) -> str:
+    """A short name: the command and what is particular about it."""
+    if arguments[0] == "evaluate":
+        return f"evaluate {Path(arguments[arguments.index('--out') + 1]).name}"
+    return " ".join(arguments[: 2 if arguments[0] == "train" else 1])
 
 
 class DemoError(TvrError):

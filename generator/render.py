@@ -89,31 +89,37 @@ class Made:
 
 
 def prepare(out: Path, config: Config, shard: Shard | None = None) -> list[int]:
-    """Set up the folder, or recognise it, and say which samples are missing.
+    """Check configuration and folder, and say which samples are missing. Nothing is written.
 
     Raises:
         ConfigError: the configuration cannot be met, or the folder was made with another one.
-        DataError: the folder holds something else, or cannot be written.
+        DataError: the folder holds something else.
     """
     Sampler.from_config(config)
-    path = out / "dataset.json"
-    wanted = config
-    if path.exists():
-        former = Dataset.open(out).config
-        _refuse_difference(former, config, out)
-        wanted = {**config, "num_samples": max(former["num_samples"], config["num_samples"])}
+    if (out / "dataset.json").exists():
+        _refuse_difference(Dataset.open(out).config, config, out)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: is not empty and is no data set; name another folder")
+    done = set(rendered(out))
+    mine = (shard or Shard()).indices(config["num_samples"])
+    missing = [i for i in mine if sample_id(i) not in done]
+    return missing
+
+
+def open_folder(out: Path, config: Config) -> None:
+    """Make the folder and write its manifest, which covers what was asked for before, too.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    path = out / "dataset.json"
+    former = Dataset.open(out).config["num_samples"] if path.exists() else 0
+    wanted = {**config, "num_samples": max(former, config["num_samples"])}
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_whole(path, dumps(manifest(wanted, _versions())))
     except OSError as problem:
         raise DataError(f"{out}: cannot be written ({problem.strerror})") from None
-    done = set(rendered(out))
-    mine = (shard or Shard()).indices(config["num_samples"])
-    missing = [i for i in mine if sample_id(i) not in done]
-    remove_drafts(out, {sample_id(i) for i in missing})
-    return missing
 
 
 def render(
@@ -152,6 +158,8 @@ def render(
     finally:
         for worker in crew:
             worker.stop()
+        for worker in crew:
+            worker.join()
     if unplanned:
         raise unplanned[0]
 
@@ -167,6 +175,7 @@ class _Worker(threading.Thread):
     ) -> None:
         super().__init__(daemon=True)
         self.order, self.todo, self.results = order, todo, results
+        self.out = Path(order["root"])
         self.process: subprocess.Popen[str] | None = None
         self.stopping = False
 
@@ -205,8 +214,9 @@ class _Worker(threading.Thread):
 
     def _make(self, index: int, log: Path) -> Made | TvrError:
         for _ in range(TRIES):
-            if self.process is None or self.process.poll() is not None:
-                self._begin(log)
+            remove_drafts(self.out, {sample_id(index)})  # of a process that died over it
+            if self.stopping or not self._ready(log):
+                continue
             answer = self._ask(f"{index}\n")
             if answer is None:
                 continue
@@ -217,8 +227,14 @@ class _Worker(threading.Thread):
             f"sample {sample_id(index)}: Blender died {TRIES} times over it{_last_words(log)}"
         )
 
-    def _begin(self, log: Path) -> None:
-        """Start a process and wait until its stage is built."""
+    def _ready(self, log: Path) -> bool:
+        """Have a process with its stage built; False if it died on the way.
+
+        Raises:
+            TvrError: it says why it cannot render, or the folder cannot be written.
+        """
+        if self.process is not None and self.process.poll() is None:
+            return True
         command = reproducible_command([sys.executable, "-m", "generator.worker"])
         self.process = subprocess.Popen(
             command,
@@ -231,9 +247,11 @@ class _Worker(threading.Thread):
         )
         answer = self._ask(json.dumps({**self.order, "log": str(log)}) + "\n")
         if answer is None:
-            raise RenderError(f"Blender does not start{_last_words(log)}")
+            return False
         if "error" in answer:
             raise _error(answer)
+        open_folder(self.out, self.order["config"])
+        return True
 
     def _ask(self, line: str) -> dict[str, Any] | None:
         """Send one line and wait for one answer; None if the process died or hung."""

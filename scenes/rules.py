@@ -70,16 +70,18 @@ def without_effect(plan: Plan, world: World) -> list[Transformation]:
 
 
 def crossing_changed(plan: Plan, world: World) -> list[int]:
-    """Observable (2): objects that enter or leave the visible area and change otherwise too.
+    """Observable (2): objects that are outside the visible area at an end and do not just move.
 
     What an object looked like before it came in, or looks like after it left, nobody can see.
     """
-    changed = [t.object for t in plan.transformations]
+    kinds: dict[int, list[str]] = {}
+    for t in plan.transformations:
+        kinds.setdefault(t.object, []).append(t.attribute)
     return sorted(
         o
-        for o in set(changed)
+        for o, attributes in kinds.items()
         if not (plan.initial[o].visible(world) and plan.final[o].visible(world))
-        and changed.count(o) > 1
+        and attributes != ["position"]
     )
 
 

@@ -32,6 +32,12 @@ Triple = tuple[float, float, float]
 
 CAMERA_TRIES = 100
 
+_CURES = {
+    "no-overlap": "ask for fewer or smaller objects",
+    "observable": "ask for fewer objects or lower visibility.min_pixels",
+    "camera-angle": "widen cameras.shell.angle or the ranges of the shell",
+}
+
 
 class Unlucky(Exception):
     """A layout that breaks a rule; `args[0]` names the rule. Another layout is tried."""
@@ -93,8 +99,7 @@ class Sampler:
         hardest = ", ".join(f"{rule} {times} times" for rule, times in failures.most_common())
         raise PlanError(
             f"sample {index:06d}: no layout in {self.config['tries']} tries "
-            f"(rules that failed: {hardest}); ask for fewer or smaller objects, lower "
-            f"visibility.min_pixels, or raise tries"
+            f"(rules that failed: {hardest}); {_CURES[failures.most_common(1)[0][0]]}, or raise tries"
         )
 
     def _attempt(self, index: int, seed: int, task: Task, rng: Rng) -> Plan:

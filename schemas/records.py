@@ -142,7 +142,10 @@ def plan_to_json(plan: Plan, world: World, width: int, height: int) -> dict[str,
         "cameras": {
             name: camera_to_json(camera, width, height) for name, camera in plan.cameras.items()
         },
-        "lights": {name: asdict(light) for name, light in plan.lights.items()},
+        "lights": {
+            name: {**asdict(v), "position": list(v.position), "color": list(v.color)}
+            for name, v in plan.lights.items()
+        },
         "states": {
             name: _state_to_json(plan.state(name, world), world)
             for name in dict.fromkeys(["initial", "final", *(state for state, _ in plan.views)])

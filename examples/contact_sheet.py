@@ -1,0 +1,54 @@
+"""One PNG with the first samples of a data set, a row each.
+
+python examples/contact_sheet.py DATASET OUT.png [N]
+"""
+
+import sys
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from scenes.language import answer_words
+from schemas.dataset import Dataset
+from schemas.records import Sample
+
+MARGIN = 6
+
+
+def row(dataset: Dataset, sample: Sample) -> Image.Image:
+    """The images of one sample side by side, named, with the answer and its words below."""
+    font = ImageFont.load_default(13)
+    pictures = [Image.open(dataset.folder(sample.id) / image.path) for image in sample.images]
+    width, height = pictures[0].size
+    words = answer_words(sample.plan.initial, sample.plan.transformations, dataset.world)
+    lines = [
+        f"{sample.id}   " + ", ".join(str(t) for t in sample.plan.transformations),
+        "; ".join(words),
+    ]
+    strip = Image.new(
+        "RGB", ((width + MARGIN) * len(pictures) + MARGIN, height + 20 + 18 * len(lines)), "white"
+    )
+    draw = ImageDraw.Draw(strip)
+    for k, (image, picture) in enumerate(zip(sample.images, pictures, strict=True)):
+        x = MARGIN + k * (width + MARGIN)
+        draw.text((x, 2), f"{image.state}, {image.camera}", "black", font)
+        strip.paste(picture, (x, 20))
+    for k, line in enumerate(lines):
+        draw.text((MARGIN, height + 22 + 18 * k), line, "black", font)
+    return strip
+
+
+def sheet(dataset: Dataset, count: int) -> Image.Image:
+    """The first samples of a data set below each other."""
+    rows = [row(dataset, dataset.sample(i)) for i in dataset.ids()[:count]]
+    page = Image.new("RGB", (max(r.width for r in rows), sum(r.height + 4 for r in rows)), "white")
+    top = 0
+    for strip in rows:
+        page.paste(strip, (0, top))
+        top += strip.height + 4
+    return page
+
+
+if __name__ == "__main__":
+    number = int(sys.argv[3]) if len(sys.argv) > 3 else 4
+    sheet(Dataset.open(Path(sys.argv[1])), number).save(sys.argv[2])
