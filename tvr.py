@@ -5,7 +5,6 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -30,13 +29,8 @@ app.add_typer(train, name="train")
 
 T = TypeVar("T")
 
-
-class Device(StrEnum):
-    """Where a model runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, which Typer turns into this number."""
 
 
 Overrides = Annotated[
@@ -100,15 +94,46 @@ def render(
 @app.command()
 def split(
     dataset: DatasetFolder,
-    scheme: Annotated[str, typer.Option(help="cross-view.")] = "cross-view",
+    scheme: Annotated[
+        str, typer.Option(help="cross-view, view-angle, objects or compositional.")
+    ] = "cross-view",
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    proportions: Annotated[
+        str, typer.Option(metavar="NAME=N,…", help="Shares (0.1) or numbers (200) of scenes.")
+    ] = "",
+    angles: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="view-angle: degrees between the bins.")
+    ] = None,
+    max_objects: Annotated[
+        int | None, typer.Option(min=1, help="objects: the most objects in training.")
+    ] = None,
+    attributes: Annotated[
+        str | None, typer.Option(metavar="A,B", help="compositional: what is combined.")
+    ] = None,
+    hold_out: Annotated[
+        str | None, typer.Option(metavar="A+B,…", help="compositional: such as cube+red.")
+    ] = None,
+    by_difficulty: Annotated[
+        bool, typer.Option("--by-difficulty", help="Easy pairs first, instead of by sample.")
+    ] = False,
 ) -> None:
     """Write splits/<scheme>/<split>.jsonl; no scene is in two splits."""
-    from generator.splits import split as divide
+    from generator import splits
 
-    for name, pairs in divide(_open(dataset), scheme, seed).items():
-        scenes = len({p.sample for p in pairs})
-        print(f"{dataset}/splits/{scheme}/{name}.jsonl: {len(pairs)} pairs of {scenes} scenes")
+    given = {"angles": angles, "max_objects": max_objects}
+    given |= {"attributes": attributes, "hold_out": hold_out}
+    options = splits.parse_options(
+        scheme, seed, proportions, {k: v for k, v in given.items() if v is not None}
+    )
+    opened = _open(dataset)
+    scenes = _progress(splits.read_scenes(opened), "reading", len(opened.ids()), last=False)
+    division = splits.divide(scenes, opened.world, options, str(dataset))
+    splits.write(opened, division, by_difficulty)
+    for name, questions in division.splits.items():
+        count = len({q.pair.sample for q in questions})
+        print(f"{dataset}/splits/{scheme}/{name}.jsonl: {len(questions)} pairs of {count} scenes")
+    for line in division.remarks():
+        print(line)
 
 
 @app.command()
@@ -131,6 +156,64 @@ def validate(
         print(f"{dataset}: {checked - 1} samples checked, {wrong} findings")
     if wrong:
         raise typer.Exit(1)
+
+
+@app.command()
+def stats(
+    dataset: DatasetFolder,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for figures.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """How balanced a data set is, what its pictures show, and what trivial answers score."""
+    from generator import stats as measuring
+    from training import baselines
+
+    opened = _open(dataset)
+    collector = measuring.Collector(opened)
+    plans = []
+    for sample in _progress(opened.samples(), "reading", len(opened.ids()), last=False):
+        collector.add(sample)
+        plans.append(sample.plan)
+    found = collector.result()
+    attributes = opened.config["transformations"]["attributes"]
+    chance = baselines.baselines(plans, opened.world, attributes)
+    if as_json:
+        trivial = {b.name: b.to_json() for b in chance}
+        print(json.dumps({**found.to_json(), "trivial_answers": trivial}, indent=1))
+    else:
+        _show(*measuring.tables(found), baselines.table(chance))
+    if out is not None:
+        names = measuring.save_figures(found, out)
+        print(f"{out}: {', '.join(names)}", file=sys.stderr if as_json else sys.stdout)
+
+
+@app.command()
+def view(
+    dataset: DatasetFolder,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="By default DATASET/gallery.html.")
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Show these predictions, marked.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show the first N samples.")] = 1000,
+) -> None:
+    """One HTML file to look at the samples with: filters, slider, masks, answers in words."""
+    from generator import gallery
+
+    opened = _open(dataset)
+    said: dict[Any, Any] = {}
+    if predictions is not None:
+        from training import metrics
+        from training.gallery import judge
+
+        report = metrics.score_file(predictions, opened)
+        said = {r.pair: judge("", r.completion, r.truth, r.right) for r in report.results}
+    page = gallery.Page(opened, out or dataset / "gallery.html", said)
+    shown = page.choose(limit)
+    for sample in _progress(shown, "reading", len(shown), last=False):
+        page.add(sample)
+    print(page.write())
 
 
 @app.command()
@@ -185,32 +268,70 @@ def evaluate(
     split_: Annotated[
         str, typer.Option("--split", metavar="S/NAME", help="Such as cross-view/test_ood.")
     ],
-    model: Annotated[str, typer.Option(help="A model folder, or a hub name.")],
+    model: Annotated[
+        str, typer.Option(help="A model folder or a hub name; its name at the endpoint.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for predictions and metrics.")],
     adapter: Annotated[str | None, typer.Option(help="A LoRA adapter for the model.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 8,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 512,
-    device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.auto,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0,
+    num_samples: Annotated[int, typer.Option(min=1, help="Answers to each question.")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of sampling; an endpoint gets it only if set.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 8,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or another of PyTorch.")
+    ] = "auto",
     allow_download: Annotated[
         bool, typer.Option("--allow-download", help="Ask the hub for a model that is not here.")
     ] = False,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="An OpenAI-compatible server, such as http://localhost:8000/v1; its key is "
+            "taken from OPENAI_API_KEY.",
+        ),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests to the endpoint at once.")] = 8,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 120,
+    retries: Annotated[int, typer.Option(min=0, help="Further tries at a question.")] = 5,
+    max_requests: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many requests, retries included.")
+    ] = None,
 ) -> None:
     """Let a model answer a split, and score it; goes on where it was interrupted."""
+    from scenes.errors import ConfigError
     from training import evaluate as evaluation
     from training import metrics
+    from training.endpoint import Endpoint
+    from training.local import LocalModel
+    from training.questions import Answerer, Decoding
 
-    report = evaluation.run(
-        dataset,
-        split_,
-        model,
-        out,
-        adapter=adapter,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        device=device.value,
-        allow_download=allow_download,
-    )
-    _show(metrics.table(report))
+    answerer: Answerer
+    if endpoint is None:
+        if max_requests is not None:
+            raise ConfigError("--max-requests: goes with --endpoint only")
+        answerer = LocalModel(model, adapter, batch_size, device, allow_download)
+    else:
+        if adapter is not None:
+            raise ConfigError("--adapter: does not go with --endpoint; the server has to load it")
+        answerer = Endpoint(
+            endpoint,
+            model,
+            concurrency=concurrency,
+            timeout=timeout,
+            retries=retries,
+            max_requests=max_requests,
+        )
+    decoding = Decoding(max_new_tokens, temperature, num_samples, seed)
+    session = evaluation.prepare(dataset, split_, answerer, out, decoding)
+    done = session.total - len(session.left)
+    for answer in _progress(session.answers(), "evaluating", len(session.left), done=done):
+        if answer.completion is None:
+            print(f"{answer.question}: not answered: {answer.problem}", file=sys.stderr)
+    _show(metrics.table(session.score()))
     print(f"{out}: predictions.jsonl, metrics.json")
 
 
@@ -269,8 +390,14 @@ def _show(*renderables: "RenderableType") -> None:
         console.print(renderable)
 
 
-def _progress(items: Iterable[T], label: str, total: int, done: int = 0) -> Iterator[T]:
-    """Show how far the work has come: a bar on a terminal, a line now and then elsewhere."""
+def _progress(
+    items: Iterable[T], label: str, total: int, done: int = 0, last: bool = True
+) -> Iterator[T]:
+    """Show how far the work has come: a bar on a terminal, a line now and then elsewhere.
+
+    Args:
+        last: whether there is a line at the end as well.
+    """
     import time
 
     from rich.console import Console
@@ -301,7 +428,7 @@ def _progress(items: Iterable[T], label: str, total: int, done: int = 0) -> Iter
     start = shown = time.monotonic()
     for count, item in enumerate(items, start=1):
         now = time.monotonic()
-        if now - shown > 10 or count == total:
+        if now - shown > 10 or (last and count == total):
             shown = now
             left = (now - start) / count * (total - count)
             print(
@@ -330,9 +457,13 @@ def main(arguments: list[str] | None = None) -> None:
         message = " ".join(problem.format_message().split()).rstrip(".")
         print(f"error: {message}; see --help", file=sys.stderr)
         status = 2
-    except (KeyboardInterrupt, typer.Abort):
+    except Exception as problem:  # a fault of ours, or of the system: no traceback unasked
+        if debug:
+            traceback.print_exc()
+        print(f"error: {type(problem).__name__}: {problem}; --debug says more", file=sys.stderr)
+        status = 1
+    if status == INTERRUPTED:
         print("stopped; the same command goes on from here", file=sys.stderr)
-        status = 130
     sys.exit(status if isinstance(status, int) else 0)
 
 

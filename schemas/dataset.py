@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,18 +93,45 @@ class Dataset:
         Raises:
             DataError: there is no such split, or a line of it is wrong.
         """
+        return [pair_of(line) for line in self._split_lines(name)]
+
+    def difficulties(self, name: str) -> dict[Pair, float]:
+        """The difficulty, from 0 to 1, of those pairs of a split whose line has it.
+
+        Raises:
+            DataError: there is no such split, or a line of it is wrong.
+        """
+        lines = self._split_lines(name)
+        return {pair_of(line): line["difficulty"] for line in lines if "difficulty" in line}
+
+    def _split_lines(self, name: str) -> list[Any]:
         path = self.root / "splits" / f"{name}.jsonl"
         if name not in self.split_names():
             known = ", ".join(self.split_names()) or "none; run tvr split first"
             raise DataError(f"{path}: there is no such split (known: {known})")
-        return [Pair(**line) for line in read_jsonl(path, "split")]
+        return read_jsonl(path, "split")
 
-    def write_split(self, name: str, pairs: Iterable[Pair]) -> Path:
-        """Write one split file, whole."""
+    def write_split(
+        self, name: str, pairs: Iterable[Pair], difficulties: Mapping[Pair, float] | None = None
+    ) -> Path:
+        """Write one split file, whole; a pair with a difficulty has it in its line."""
         path = self.root / "splits" / f"{name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, "".join(dumps_line(p.to_json()) for p in pairs))
+        rated = difficulties or {}
+        lines = ({**p.to_json(), **({"difficulty": rated[p]} if p in rated else {})} for p in pairs)
+        write_whole(path, "".join(map(dumps_line, lines)))
         return path
+
+    def write_scheme(self, scheme: str, document: Mapping[str, Any]) -> Path:
+        """Write `scheme.json`, which says how the splits of a scheme were made."""
+        path = self.root / "splits" / scheme / "scheme.json"
+        write_whole(path, dumps(document))
+        return path
+
+
+def pair_of(line: Mapping[str, Any]) -> Pair:
+    """The pair that a line of a split is about."""
+    return Pair(line["sample"], line["initial"], line["final"])
 
 
 def read_sample(path: Path) -> Sample:
@@ -182,7 +210,7 @@ def remove_drafts(root: Path, samples: Collection[str]) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is never seen half written."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)
