@@ -4,14 +4,15 @@ Eleven of them are those of STAR-R1 (arXiv 2505.15804); Diff, NDiff, Acc and loo
 answer from the initial state as TRANCE (Hong et al., CVPR 2021) does. docs/metrics.md defines them.
 
 Every metric is a ratio of two sums over items. Items of one scene are not independent, so the
-bootstrap draws scenes, not items.
+bootstrap draws scenes, not items. With several answers to each item the sums are over answers, so
+metrics are means over samples; pass@k is there as well.
 """
 
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,6 +86,7 @@ class Item:
         truth: the transformations that lead to the final state.
         completion: None if nothing was predicted.
         angle: between the two views, in degrees; None if unknown. Not used, only kept.
+        draw: which of several answers to the item this is; None if there is only one.
     """
 
     pair: Pair
@@ -93,6 +95,7 @@ class Item:
     world: World
     completion: str | None
     angle: float | None = None
+    draw: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Result:
         objects: number of objects visible in the initial state.
         angle: between the two views, in degrees.
         counts: numerator and denominator of every metric; (0, 0) where it does not apply.
+        draw: which of several answers to the item this is; None if there is only one.
     """
 
     pair: Pair
@@ -115,6 +119,7 @@ class Result:
     objects: int
     angle: float | None
     counts: Mapping[str, tuple[float, float]]
+    draw: int | None = None
 
     def value(self, metric: str) -> float | None:
         """A metric of this item alone; None where it does not apply."""
@@ -131,6 +136,7 @@ class Result:
         values = {key: self.value(key) for key in self.counts}
         return {
             **asdict(self.pair),
+            **({} if self.draw is None else {"draw": self.draw}),
             "truth": list(self.truth),
             "predictions": list(self.predictions),
             "completion": self.completion,
@@ -164,28 +170,39 @@ class Report:
     """All metrics of a set of items.
 
     Attributes:
-        missing: number of items without a prediction; they count as wrong.
-        overall: over all items.
+        missing: number of answers that are not there; they count as wrong.
+        overall: over all items, and all answers to them.
         groups: by `view` (same, other), `final` camera, number of `transformations`, and number
             of visible `objects`; the members of a group in their natural order.
-        results: every item.
+        results: every answer to every item.
+        pass_at: pass@k by k, where there are several answers to each item; else empty.
     """
 
     missing: int
     overall: Estimates
     groups: Mapping[str, Mapping[str, Estimates]]
     results: tuple[Result, ...]
+    pass_at: Mapping[int, Estimate] = field(default_factory=dict)
+
+    @property
+    def items(self) -> int:
+        """Number of items, however many answers each has."""
+        return len({result.pair for result in self.results})
 
     def to_json(self, results: bool = True) -> dict[str, Any]:
         """Plain JSON; shares are from 0 to 1.
 
         Args:
-            results: whether to include every item.
+            results: whether to include every answer.
         """
+        several = {"answers": len(self.results)} if self.pass_at else {}
+        pass_at = {str(k): asdict(estimate) for k, estimate in self.pass_at.items()}
         document: dict[str, Any] = {
-            "items": len(self.results),
+            "items": self.items,
+            **several,
             "missing": self.missing,
             "metrics": _estimates_to_json(self.overall),
+            **({"pass_at": pass_at} if self.pass_at else {}),
             "by": {
                 group: {name: _estimates_to_json(values) for name, values in members.items()}
                 for group, members in self.groups.items()
@@ -198,7 +215,12 @@ class Report:
 
 @dataclass(frozen=True)
 class Wins:
-    """On how many items who is right (TAcc)."""
+    """On how many items who is right (TAcc), or more often right where there are several answers.
+
+    Attributes:
+        both, neither: as often, and at least once, or never.
+        first, second: this one more often.
+    """
 
     both: int
     first: int
@@ -213,7 +235,7 @@ class Comparison:
     Attributes:
         overall, groups: the first minus the second, with the interval of that difference.
         wins: who is right, over all items (`""`, `""`) and in every (group, member).
-        only_first, only_second: the questions that only one of them got right.
+        only_first, only_second: the questions that only one of them got right, or more often.
     """
 
     overall: Estimates
@@ -257,6 +279,7 @@ def score_items(items: Iterable[Item]) -> Report:
             for group, table in _grouped(results).items()
         },
         results=results,
+        pass_at=_pass_at(results),
     )
 
 
@@ -264,7 +287,9 @@ def score_file(path: str | Path, dataset: Dataset, split: str | None = None) -> 
     """Score a file of predictions.
 
     Args:
-        path: JSON Lines of `{"sample", "initial", "final", "completion"}`.
+        path: JSON Lines of `{"sample", "initial", "final", "completion"}`, with a number `draw`
+            where there are several answers to an item. Every item then counts with every draw
+            that is in the file for any item.
         dataset: what the predictions are about.
         split: such as `cross-view/test_ood`; its items without a prediction count as wrong.
             Without a split, what the file predicts is all there is.
@@ -274,28 +299,39 @@ def score_file(path: str | Path, dataset: Dataset, split: str | None = None) -> 
             data set does not have, or what an earlier line predicted.
     """
     predictions = read_predictions(Path(path))
-    pairs = list(predictions) if split is None else dataset.split(split)
+    predicted = dict.fromkeys(pair for pair, _ in predictions)
+    pairs = list(predicted) if split is None else dataset.split(split)
     known = set(pairs)
     plan_of = cache(lambda sample: dataset.sample(sample).plan)
-    for pair, (line, _) in predictions.items():
+    for (pair, _), (line, _) in predictions.items():
         if pair not in known or (split is None and not _has(dataset, pair, plan_of)):
             raise DataError(
                 f"{path}, line {line}: {_words(pair)} is not in {split or dataset.root}; "
                 "remove the line, or name the split it belongs to"
             )
+    draws = sorted({draw for _, draw in predictions}) or [0]
     return score_items(
-        item_of(plan_of(pair.sample), pair, dataset.world, predictions.get(pair, (0, None))[1])
+        item_of(
+            plan_of(pair.sample),
+            pair,
+            dataset.world,
+            predictions.get((pair, draw), (0, None))[1],
+            draw if len(draws) > 1 else None,
+        )
         for pair in pairs
+        for draw in draws
     )
 
 
-def read_predictions(path: Path) -> dict[Pair, tuple[int, str]]:
-    """Line number and completion of every pair in a file of predictions, in its order.
+def read_predictions(path: Path) -> dict[tuple[Pair, int], tuple[int, str]]:
+    """Line number and completion of every pair and draw in a file of predictions, in its order.
+
+    A line without a draw is draw 0.
 
     Raises:
         DataError: naming file and line: a line is malformed or predicts a pair again.
     """
-    predictions: dict[Pair, tuple[int, str]] = {}
+    predictions: dict[tuple[Pair, int], tuple[int, str]] = {}
     # Not splitlines(): a completion may hold characters that only Python takes for line ends.
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
@@ -304,21 +340,24 @@ def read_predictions(path: Path) -> dict[Pair, tuple[int, str]]:
         document = parse_json(line, where)
         check(document, "prediction", where)
         pair = Pair(document["sample"], document["initial"], document["final"])
-        if pair in predictions:
+        key = pair, int(document.get("draw", 0))
+        if key in predictions:
             raise DataError(
-                f"{where}: {_words(pair)} was already predicted in line {predictions[pair][0]}; "
-                "remove one of the two"
+                f"{where}: {_words(pair)} was already predicted in line {predictions[key][0]}; "
+                "remove one of the two, or number them: draw 0, draw 1"
             )
         # JSON can name half a surrogate pair, which no file can hold when results are written.
         completion = document["completion"].encode("utf-8", "replace").decode()
-        predictions[pair] = (number, completion)
+        predictions[key] = (number, completion)
     return predictions
 
 
-def item_of(plan: Plan, pair: Pair, world: World, completion: str | None) -> Item:
+def item_of(
+    plan: Plan, pair: Pair, world: World, completion: str | None, draw: int | None = None
+) -> Item:
     """The question that a pair asks about a plan, with a completion."""
     angle = angle_between(plan.cameras[pair.initial], plan.cameras[pair.final])
-    return Item(pair, plan.initial, plan.transformations, world, completion, round(angle, 3))
+    return Item(pair, plan.initial, plan.transformations, world, completion, round(angle, 3), draw)
 
 
 def _has(dataset: Dataset, pair: Pair, plan_of: Callable[[str], Plan]) -> bool:
@@ -394,6 +433,7 @@ def score_item(item: Item) -> Result:
         objects=len(visible_objects(item.initial, item.world)),
         angle=item.angle,
         counts={key: (float(counts[key][0]), float(counts[key][1])) for key in METRICS},
+        draw=item.draw,
     )
 
 
@@ -487,22 +527,35 @@ def compares_views(completion: str) -> bool:
 def compare(first: Report, second: Report) -> Comparison:
     """Compare two sets of answers item by item (paired bootstrap over scenes).
 
+    Each of them may have several answers to an item; they need not be as many.
+
     Raises:
         DataError: the two do not answer the same questions.
     """
-    theirs = {result.pair: result for result in second.results}
-    if {result.pair for result in first.results} != set(theirs):
+    theirs = _by_pair(second.results)
+    mine_right, theirs_right = (
+        {pair: sum(r.right for r in answers) / len(answers) for pair, answers in table.items()}
+        for table in (_by_pair(first.results), theirs)
+    )
+    if mine_right.keys() != theirs.keys():
         raise DataError(
             f"the two sets of predictions answer different questions "
-            f"({len(first.results)} and {len(second.results)} items); score both on one split"
+            f"({first.items} and {second.items} items); score both on one split"
         )
 
+    def pairs_of(mine: Sequence[Result]) -> Iterable[Pair]:
+        return dict.fromkeys(result.pair for result in mine)
+
     def difference(mine: Sequence[Result]) -> Estimates:
-        return _estimate(mine, [theirs[result.pair] for result in mine])
+        return _estimate(mine, [result for pair in pairs_of(mine) for result in theirs[pair]])
 
     def wins(mine: Sequence[Result]) -> Wins:
-        seen = Counter((result.right, theirs[result.pair].right) for result in mine)
-        return Wins(seen[True, True], seen[True, False], seen[False, True], seen[False, False])
+        seen: Counter[str] = Counter()
+        for pair in pairs_of(mine):
+            ours, other = mine_right[pair], theirs_right[pair]
+            equal = "both" if ours else "neither"
+            seen["first" if ours > other else "second" if ours < other else equal] += 1
+        return Wins(seen["both"], seen["first"], seen["second"], seen["neither"])
 
     grouped = _grouped(first.results)
     return Comparison(
@@ -519,9 +572,46 @@ def compare(first: Report, second: Report) -> Comparison:
                 for name, members in table.items()
             },
         },
-        only_first=tuple(r.pair for r in first.results if r.right and not theirs[r.pair].right),
-        only_second=tuple(r.pair for r in first.results if not r.right and theirs[r.pair].right),
+        only_first=tuple(p for p, share in mine_right.items() if share > theirs_right[p]),
+        only_second=tuple(p for p, share in mine_right.items() if share < theirs_right[p]),
     )
+
+
+def _by_pair(results: Iterable[Result]) -> dict[Pair, list[Result]]:
+    table: dict[Pair, list[Result]] = {}
+    for result in results:
+        table.setdefault(result.pair, []).append(result)
+    return table
+
+
+def pass_at_k(n: int, right: int, k: int) -> float:
+    """The chance that one of k answers is right, from n answers of which some are.
+
+    The unbiased estimator of Chen et al. 2021 (arXiv 2107.03374): the share of all choices of k of
+    the n answers that hold a right one.
+
+    >>> pass_at_k(4, 1, 1), pass_at_k(4, 1, 2), pass_at_k(4, 3, 2)
+    (0.25, 0.5, 1.0)
+    """
+    return 1 - math.comb(n - right, k) / math.comb(n, k)
+
+
+def _pass_at(results: Sequence[Result]) -> dict[int, Estimate]:
+    """pass@k over items, for k = 1, 2, 4, … and all, if every item has several answers."""
+    table = _by_pair(results)
+    most = min((len(answers) for answers in table.values()), default=0)
+    if most < 2:
+        return {}
+    ks = [*(2**i for i in range((most - 1).bit_length())), most]
+    scenes = {sample: row for row, sample in enumerate(sorted({p.sample for p in table}))}
+    sums = np.zeros((len(scenes), len(ks), 2))
+    for pair, answers in table.items():
+        n, right = len(answers), sum(answer.right for answer in answers)
+        sums[scenes[pair.sample]] += [(pass_at_k(n, right, k), 1) for k in ks]
+    return {
+        k: Estimate(value, low, high, len(table))
+        for k, (value, low, high) in zip(ks, bootstrap(sums).tolist(), strict=True)
+    }
 
 
 Grouped = dict[str, dict[str, list[Result]]]
@@ -629,14 +719,19 @@ def bootstrap(sums: Floats, others: Floats | None = None, resamples: int = RESAM
 
 def table(report: Report) -> Table:
     """Every metric that applies, over all items."""
-    items = f"{len(report.results)} items"
+    items = f"{report.items} items"
     missing = f", {report.missing} of them without a prediction" if report.missing else ""
+    if report.pass_at:
+        items += f", {len(report.results)} answers"
+        missing = f", {report.missing} of them missing" if report.missing else ""
     result = Table("metric", title=items + missing)
     for heading in ("value", "95 % interval", "n"):
         result.add_column(heading, justify="right")
     for key, estimate in report.overall.items():
         if estimate.value is not None:
             result.add_row(METRICS[key].label, *_cells(key, estimate), str(estimate.count))
+    for k, estimate in report.pass_at.items():
+        result.add_row(f"pass@{k}", *_cells("tacc", estimate), str(estimate.count))
     return result
 
 

@@ -4,12 +4,14 @@ import json
 import shutil
 
 import pytest
+import torch
 import yaml
 
 from scenes.errors import ConfigError, DataError
-from training import evaluate, sft
-from training.evaluate import Answerer
+from training import evaluate, local, sft
+from training.local import GumbelNoise, Loaded, LocalModel, find_device
 from training.prompts import PromptConfig
+from training.questions import Decoding
 
 COMPACT = PromptConfig("compact", "cell")
 SPLIT = "cross-view/test_ood"
@@ -31,13 +33,13 @@ def ask(dataset, tiny, tmp_path):
 def asked(monkeypatch):
     """The questions that were asked, in order."""
     pairs = []
-    answer = Answerer.answer
+    complete = Loaded.complete
 
     def noted(self, batch):
-        pairs.extend(batch)
-        return answer(self, batch)
+        pairs.extend(question.pair for question in batch)
+        return complete(self, batch)
 
-    monkeypatch.setattr(Answerer, "answer", noted)
+    monkeypatch.setattr(Loaded, "complete", noted)
     return pairs
 
 
@@ -83,15 +85,15 @@ def test_an_interrupted_evaluation_asks_only_what_is_left(ask, asked, dataset, t
 
 
 def test_an_interruption_keeps_the_answers_so_far(ask, asked, monkeypatch, tmp_path):
-    answer = Answerer.answer
+    complete = Loaded.complete
 
     def stop_at_second(self, batch):
         if asked:
             raise KeyboardInterrupt
-        return answer(self, batch)
+        return complete(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Answerer, "answer", stop_at_second)
+        patch.setattr(Loaded, "complete", stop_at_second)
         with pytest.raises(KeyboardInterrupt):
             ask()
     assert len(lines(tmp_path / "out" / "predictions.jsonl")) == 2
@@ -129,11 +131,12 @@ def test_the_prompt_is_the_one_of_the_training(ask, write_config, tmp_path):
     [
         ({"model": "/no/such/model"}, "model: /no/such/model is neither"),
         ({"adapter": "/no/such/adapter"}, "--adapter /no/such/adapter: there is no"),
-        ({"device": "cuda"}, "--device cuda: PyTorch sees no GPU here"),
+        ({"device": "cuda"}, "--device cuda: PyTorch sees no GPU here; use --device cpu"),
+        ({"device": "gpu"}, "--device gpu: is no device of PyTorch; use auto, cpu, cuda"),
     ],
 )
 def test_refused_before_any_question(ask, tmp_path, monkeypatch, values, message):
-    monkeypatch.setattr(evaluate, "cuda_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=message):
         ask(**values)
     assert not (tmp_path / "out").exists()
@@ -145,3 +148,89 @@ def test_a_damaged_predictions_file_is_named(ask, tmp_path):
     path.write_text("{oops}\n" + path.read_text())
     with pytest.raises(DataError, match=r"predictions.jsonl, line 1: is not valid JSON"):
         ask()
+
+
+def test_devices(monkeypatch):
+    accelerator = torch.accelerator
+    monkeypatch.setattr(accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(accelerator, "device_count", lambda: 2)
+    assert [find_device(name) for name in ("auto", "cpu", "cuda", "cuda:1")] == [
+        *("cuda", "cpu", "cuda", "cuda:1"),
+    ]
+    for name in ("cuda:2", "mps"):
+        with pytest.raises(ConfigError, match=f"{name}: PyTorch sees 2 of kind cuda here"):
+            find_device(name)
+    monkeypatch.setattr(accelerator, "is_available", lambda: False)
+    assert find_device("auto") == "cpu"
+
+
+@pytest.fixture
+def draw(dataset, tiny, tmp_path):
+    """Let an untrained tiny model answer each question three times; the lines of the file."""
+
+    def run(out, batch_size=4, seed: int | None = 0):
+        client = LocalModel(str(tiny["tiny"]), batch_size=batch_size, device="cpu")
+        decoding = Decoding(8, temperature=1.0, num_samples=3, seed=seed)
+        session = evaluate.prepare(dataset.root, SPLIT, client, tmp_path / out, decoding, COMPACT)
+        for _ in session.answers():
+            pass
+        session.score()
+        return lines(tmp_path / out / "predictions.jsonl")
+
+    return run
+
+
+def test_draws_depend_on_the_seed_alone(draw, asked, dataset, tmp_path):
+    answers = draw("a")
+    assert [(a["sample"], a["final"], a["draw"]) for a in answers] == [
+        (p.sample, p.final, n) for p in dataset.split(SPLIT) for n in range(3)
+    ]
+    assert len({a["completion"] for a in answers}) == 12
+    metrics = json.loads((tmp_path / "a" / "metrics.json").read_text())
+    assert (metrics["items"], metrics["answers"], list(metrics["pass_at"])) == (
+        *(4, 12),
+        ["1", "2", "3"],
+    )
+    # Interrupted, and gone on with other batches.
+    path = tmp_path / "a" / "predictions.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:5]))
+    asked.clear()
+    assert draw("a", batch_size=3) == answers
+    assert len(asked) == 7
+    assert draw("b", batch_size=5, seed=None)[0] != draw("c", seed=7)[0]
+
+
+def test_noise_draws_from_the_softmax():
+    rows, temperature = 20_000, 0.5
+    scores = torch.tensor([[0.0, 0.5, 1.0, -torch.inf]]).repeat(rows, 1)
+    noisy = GumbelNoise(temperature, range(rows))(torch.empty(rows, 0), scores)
+    shares = noisy.argmax(dim=1).bincount(minlength=4) / rows
+    expected = (scores[0] / temperature).softmax(dim=0)
+    assert shares[3] == 0
+    assert (shares - expected).abs().max() < 4 * (0.25 / rows) ** 0.5  # four standard errors
+
+
+def test_noise_goes_on_from_step_to_step():
+    scores = torch.zeros(2, 50)
+    noise = GumbelNoise(1.0, [1, 1])
+    first, second = noise(torch.empty(2, 0), scores), noise(torch.empty(2, 1), scores)
+    assert torch.equal(first[0], first[1]) and not torch.equal(first, second)
+
+
+def test_greedy_decoding_adds_no_noise(ask, monkeypatch, tmp_path):
+    monkeypatch.setattr(local, "GumbelNoise", None)
+    assert ask().missing == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_samples": 2}, "--num-samples 2: with --temperature 0 they would all be the same"),
+        ({"temperature": float("nan")}, "--temperature nan: is not a number from 0 up"),
+        ({"temperature": -1.0}, "--temperature -1.0: is not"),
+    ],
+)
+def test_decoding_that_makes_no_sense(values, message):
+    with pytest.raises(ConfigError, match=message):
+        Decoding(**values)

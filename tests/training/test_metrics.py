@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from training.metrics import (
     enumeration,
     group_table,
     objects_bin,
+    pass_at_k,
     score_file,
     score_item,
     score_items,
@@ -389,6 +391,85 @@ def test_repeated_predictions_are_named(dataset, predictions):
     path.write_text("".join(lines + lines[1:2]), encoding="utf-8")
     with pytest.raises(DataError, match="line 5: .* already predicted in line 2; remove one"):
         score_file(path, dataset)
+
+
+def drawn(lines, *draws):
+    """The same lines once for each draw; a draw that is None goes without a number."""
+    numbers = ({} if n is None else {"draw": n} for n in draws)
+    return [dumps_line({**json.loads(line), **n}) for n in numbers for line in lines]
+
+
+def test_several_answers_to_an_item(dataset, predictions):
+    path, lines = predictions
+    silent = lines_of(dataset, "cross-view/test_ood", lambda p: SILENCE)
+    # Right in 4, 1, 1 and 0 of 4 draws; the third item has no more than three, the last one two.
+    kept = [
+        *drawn(lines[:1], None, 1, 2, 3),
+        *drawn(lines[1:2], 3),
+        *drawn(silent[1:2], 0, 1, 2),
+        *drawn(lines[2:3], 0),
+        *drawn(silent[2:3], 1, 2),
+        *drawn(silent[3:], 0, 1),
+    ]
+    path.write_text("".join(kept), encoding="utf-8")
+    report = score_file(path, dataset, "cross-view/test_ood")
+    assert (report.items, len(report.results), report.missing) == (4, 16, 3)
+    assert report.overall["tacc"].value == 6 / 16
+    assert [r.draw for r in report.results] == [0, 1, 2, 3] * 4
+    # Of two draws of four, one that is right by itself is in half the choices.
+    expected = {1: (1 + 1 / 4 + 1 / 4) / 4, 2: (1 + 1 / 2 + 1 / 2) / 4, 4: 3 / 4}
+    assert {k: e.value for k, e in report.pass_at.items()} == pytest.approx(expected)
+    assert all(e.count == 4 and e.low <= e.value <= e.high for e in report.pass_at.values())
+    assert report.pass_at[1] == replace(report.overall["tacc"], count=4)
+    document = report.to_json()
+    assert (document["items"], document["answers"], document["missing"]) == (4, 16, 3)
+    assert list(document["pass_at"]) == ["1", "2", "4"]
+    assert document["results"][5]["draw"] == 1
+    console = Console(record=True, width=120, file=io.StringIO())
+    console.print(table(report))
+    text = console.export_text()
+    assert "4 items, 16 answers, 3 of them missing" in text and "pass@4" in text
+
+
+def test_one_answer_is_reported_as_ever(dataset, predictions):
+    path, lines = predictions
+    report = score_file(path, dataset)
+    document = report.to_json()
+    assert report.pass_at == {} and not {"answers", "pass_at"} & document.keys()
+    assert "draw" not in document["results"][0]
+    path.write_text("".join(drawn(lines, 0)), encoding="utf-8")
+    assert score_file(path, dataset).to_json() == document
+
+
+def test_several_answers_are_compared_with_one(dataset, predictions):
+    path, lines = predictions
+    one = score_file(path, dataset)
+    silent = lines_of(dataset, "cross-view/test_ood", lambda p: SILENCE)
+    path.write_text("".join([*drawn(lines, 0), *drawn(lines[:1] + silent[1:], 1)]))
+    several = score_file(path, dataset)
+    comparison = compare(several, one)
+    assert comparison.overall["tacc"].value == pytest.approx(5 / 8 - 1)
+    assert comparison.wins["", ""] == Wins(both=1, first=0, second=3, neither=0)
+    assert comparison.only_second == tuple(r.pair for r in one.results[1:])
+    assert compare(one, several).overall["tacc"].value == pytest.approx(1 - 5 / 8)
+    assert compare(several, several).wins["", ""] == Wins(4, 0, 0, 0)
+
+
+@pytest.mark.parametrize("draw", [-1, 1.5, "0", True])
+def test_draws_are_whole_numbers(dataset, predictions, draw):
+    path, lines = predictions
+    path.write_text("".join(drawn(lines, draw)))
+    with pytest.raises(DataError, match=r"line 1: draw: "):
+        score_file(path, dataset)
+
+
+def test_pass_at_k_is_a_share_of_choices():
+    for n in range(1, 7):
+        for right in range(n + 1):
+            answers = [i < right for i in range(n)]
+            for k in range(1, n + 1):
+                choices = [any(c) for c in combinations(answers, k)]
+                assert pass_at_k(n, right, k) == pytest.approx(sum(choices) / len(choices))
 
 
 def test_files_that_are_none(dataset, tmp_path):

@@ -1,0 +1,717 @@
+"""Evaluation over HTTP: against servers that misbehave, and against a real one."""
+
+import base64
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from scenes.errors import ConfigError, DataError
+from schemas.records import Pair
+from tests.generator.command import Running, refused, tvr
+from tests.training.discs import background
+from training import endpoint, evaluate
+from training.endpoint import Endpoint, EndpointError, read_completion, retry_after
+from training.prompts import PromptConfig
+from training.questions import Decoding
+from training.rows import RowReader
+
+SPLIT = "cross-view/test_ood"
+COMPACT = PromptConfig("compact", "cell")
+KEY = "sk-test-0123456789"
+SILENT = "<think></think><answer></answer>"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a server got.
+
+    Attributes:
+        pair: the question, as the pictures tell it; None if they are not those of one.
+        before: how often it was asked before.
+        time: when it came, in seconds.
+    """
+
+    path: str
+    headers: dict[str, str]
+    body: Any
+    pair: Pair | None
+    before: int
+    time: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a server says: a status, a document or text, and headers."""
+
+    status: int
+    body: Any
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def chat(content: str | None = SILENT, finish_reason="stop", **message) -> Reply:
+    """A proper reply."""
+    choice = {"index": 0, "finish_reason": finish_reason}
+    choice["message"] = {"role": "assistant", "content": content, **message}
+    return Reply(200, {"id": "1", "object": "chat.completion", "model": "m", "choices": [choice]})
+
+
+def failure(status: int, message="it is so", code=None, **headers: str) -> Reply:
+    """An error as OpenAI words it."""
+    error = {"message": message, "type": "error", "code": code}
+    return Reply(status, {"error": error}, tuple(headers.items()))
+
+
+DROP, HALF, STALL, TRICKLE = object(), object(), object(), object()
+"""Close the connection at once, or in mid-reply; say nothing, or a byte now and then."""
+
+
+class Server(ThreadingHTTPServer):
+    """A server that does what a test tells it to."""
+
+    daemon_threads = True
+
+    def __init__(self, pairs: dict[tuple[Any, ...], Pair]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.pairs = pairs
+        self.behave: Callable[[Request], Any] = lambda request: chat()
+        self.seen: list[Request] = []
+        self.lock = threading.Lock()
+        self.released = threading.Event()
+
+    def handle_error(self, request, client_address) -> None:
+        if not isinstance(sys.exception(), OSError):  # that the client hung up is fine
+            super().handle_error(request, client_address)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def asked(self) -> Counter[Pair | None]:
+        return Counter(request.pair for request in self.seen)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        pair = self.server.pairs.get(tuple(corner(p) for p in pictures(body)))
+        with self.server.lock:
+            before = sum(r.pair == pair for r in self.server.seen)
+            request = Request(
+                self.path, dict(self.headers.items()), body, pair, before, time.monotonic()
+            )
+            self.server.seen.append(request)
+        reply = self.server.behave(request)
+        if isinstance(reply, Reply):
+            text = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
+            self.begin(reply.status, len(text.encode()), reply.headers)
+            self.wfile.write(text.encode())
+            return
+        if reply is STALL:
+            self.server.released.wait(60)
+        elif reply is HALF:
+            self.begin(200, 100)
+            self.wfile.write(b'{"choices": [')
+        elif reply is TRICKLE:
+            self.begin(200, 100_000)
+            while not self.server.released.wait(0.02):
+                try:
+                    self.wfile.write(b" ")
+                except OSError:
+                    break
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def begin(self, status, length, headers=()):
+        self.send_response(status)
+        for name, value in (
+            ("content-type", "application/json"),
+            ("content-length", str(length)),
+            *headers,
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def pictures(body) -> list[Image.Image]:
+    """The pictures of a request, in order; they have to be PNG data URLs."""
+    found: list[Image.Image] = []
+    for message in body["messages"]:
+        for part in message["content"] if isinstance(message["content"], list) else []:
+            if part["type"] == "image_url":
+                head, _, data = part["image_url"]["url"].partition(",")
+                assert head == "data:image/png;base64"
+                picture = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
+                assert picture.format == "PNG"
+                found.append(picture)
+    return found
+
+
+def corner(picture):
+    return picture.getpixel((0, 0))
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def server(dataset):
+    colors = {
+        (
+            background(p.sample, "initial", p.initial),
+            background(p.sample, "final", p.final),
+        ): p
+        for p in dataset.split(SPLIT)
+    }
+    server = Server(colors)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.released.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def prepare(dataset, server, tmp_path):
+    """Open an evaluation of the server that loses no time between tries."""
+
+    def prepare(out="out", decoding=None, **options):
+        settings = {"url": server.url, "model": "m", "backoff": 0.001, **options}
+        decoding = decoding or Decoding(8)
+        return evaluate.prepare(
+            dataset.root, SPLIT, Endpoint(**settings), tmp_path / out, decoding, COMPACT
+        )
+
+    return prepare
+
+
+@pytest.fixture
+def ask(prepare):
+    """Ask everything that is left; what became of each question."""
+
+    def ask(*arguments, **options):
+        return list(prepare(*arguments, **options).answers())
+
+    return ask
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+def test_every_question_is_asked_once(prepare, server, dataset, tmp_path):
+    server.behave = lambda request: chat(f"<answer>{request.pair.final}</answer>")
+    session = prepare()
+    for answer in session.answers():
+        assert answer.completion == f"<answer>{answer.question.pair.final}</answer>"
+    report = session.score()
+    pairs = dataset.split(SPLIT)
+    assert server.asked() == dict.fromkeys(pairs, 1)
+    assert {(a["sample"], a["final"]) for a in lines(tmp_path / "out")} == {
+        (p.sample, p.final) for p in pairs
+    }
+    assert [r.pair for r in report.results] == pairs and report.missing == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["items"] == len(pairs)
+    assert list(prepare().answers()) == []
+    assert len(server.seen) == len(pairs)
+
+
+def test_what_is_sent(ask, server, dataset):
+    ask()
+    request = server.seen[0]
+    assert request.path == "/v1/chat/completions"
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    body = request.body
+    messages = body.pop("messages")
+    assert body == {"model": "m", "temperature": 0, "max_completion_tokens": 8}
+    (message,) = messages
+    assert [part["type"] for part in message["content"]] == ["image_url", "image_url", "text"]
+    stored = dataset.folder(request.pair.sample) / f"final-{request.pair.final}.png"
+    assert pictures({"messages": messages})[1].tobytes() == Image.open(stored).tobytes()
+
+
+def test_the_system_message_is_plain_text(server, dataset, tmp_path):
+    client = Endpoint(server.url, "m")
+    for _ in evaluate.prepare(dataset.root, SPLIT, client, tmp_path / "out").answers():
+        pass
+    system, user = server.seen[0].body["messages"]
+    assert isinstance(system["content"], str) and system["role"] == "system"
+    kinds = [part["type"] for part in user["content"]]
+    assert kinds == ["text", "image_url", "text", "image_url", "text"]
+
+
+ONCE = {
+    "server error": failure(500),
+    "bad gateway": Reply(502, "<html>bad gateway</html>"),
+    "too many": failure(429),
+    "busy": failure(503, **{"retry-after": "0"}),
+    "no JSON": Reply(200, "{oops"),
+    "other JSON": Reply(200, [1]),
+    "an error in disguise": Reply(200, {"error": {"message": "no"}}),
+    "no choices": Reply(200, {"choices": []}),
+    "no text": chat(None),
+    "wrong type": Reply(200, {"choices": [{"message": {"content": 3}}]}),
+    "dropped": DROP,
+    "half a reply": HALF,
+}
+
+
+@pytest.mark.parametrize("trouble", ONCE.values(), ids=ONCE.keys())
+def test_what_passes_is_tried_again(ask, server, dataset, trouble):
+    server.behave = lambda request: trouble if request.before < 2 else chat()
+    assert all(answer.completion == SILENT for answer in ask(retries=2))
+    assert server.asked() == dict.fromkeys(dataset.split(SPLIT), 3)
+
+
+@pytest.mark.parametrize("trouble", [STALL, TRICKLE], ids=["silence", "a byte now and then"])
+def test_a_stalling_server_is_asked_again(ask, server, dataset, trouble):
+    server.behave = lambda request: chat() if request.before else trouble
+    assert all(answer.completion == SILENT for answer in ask(timeout=0.5))
+    assert all(count > 1 for count in server.asked().values())
+
+
+@pytest.mark.parametrize("as_date", [False, True])
+def test_retry_after_holds_for_all(ask, server, as_date):
+    wait = 0.3
+    until = []
+
+    def busy_at_first(request):
+        if until:
+            return chat()
+        # A date has whole seconds.
+        until.append(float(int(time.time()) + 2) if as_date else time.time() + wait)
+        header = formatdate(until[0], usegmt=True) if as_date else str(wait)
+        return failure(429, **{"retry-after": header})
+
+    server.behave = busy_at_first
+    begun = time.time() - time.monotonic()
+    assert all(answer.completion for answer in ask(concurrency=1))
+    assert min(r.time for r in server.seen[1:]) + begun >= until[0] - 0.01
+
+
+def test_an_item_may_stay_without_an_answer(prepare, server, dataset, tmp_path):
+    pairs = dataset.split(SPLIT)
+    server.behave = lambda request: failure(500) if request.pair == pairs[1] else chat()
+    session = prepare(retries=1)
+    problems = {a.question.pair: a.problem for a in session.answers() if a.completion is None}
+    assert problems == {pairs[1]: "500 - it is so"}
+    with pytest.raises(EndpointError, match="1 of 4 items not answered; run again"):
+        session.score()
+    assert not (tmp_path / "out" / "metrics.json").exists()
+    assert server.asked() == {**dict.fromkeys(pairs, 1), pairs[1]: 2}
+    server.behave = lambda request: chat()
+    session = prepare()
+    assert [a.question.pair for a in session.answers()] == [pairs[1]]
+    assert session.score().missing == 0
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refused_item_is_not_tried_again(ask, server, dataset, status):
+    pairs = dataset.split(SPLIT)
+    server.behave = lambda request: (
+        failure(status, "too long") if request.pair == pairs[0] else chat()
+    )
+    problems = {a.question.pair: a.problem for a in ask() if a.completion is None}
+    assert problems == {pairs[0]: f"{status} - too long"}
+    assert server.asked() == dict.fromkeys(pairs, 1)
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (failure(401, f"Incorrect API key: {KEY}"), r"401 - .*\*\*\*; it does not accept OPENAI"),
+        (failure(403), "403 - it is so; it does not accept OPENAI_API_KEY"),
+        (failure(404), "404 - it is so; is m served there, and does the address end in /v1"),
+        (failure(402), "402 - it is so$"),
+        (failure(429, code="insufficient_quota"), "429 - it is so$"),
+        (failure(429, **{"retry-after": "86400"}), "it wants to be asked again in 86400 s$"),
+        (Reply(405, '{"detail":"Method\nNot Allowed"}'), r'405 {"detail":"Method Not Allowed"}$'),
+    ],
+)
+def test_what_does_not_pass_stops_at_once(prepare, server, tmp_path, reply, message):
+    server.behave = lambda request: reply
+    with pytest.raises(EndpointError, match=message) as raised:
+        list(prepare(concurrency=1).answers())
+    assert str(raised.value).startswith(f"{server.url}: ")
+    assert KEY not in str(raised.value)
+    assert len(server.seen) == 1
+    assert lines(tmp_path / "out") == []
+
+
+def test_answers_before_the_stop_are_kept(ask, server, dataset, tmp_path):
+    server.behave = lambda request: failure(401) if len(server.seen) > 2 else chat()
+    with pytest.raises(EndpointError, match="401"):
+        ask(concurrency=1)
+    assert len(lines(tmp_path / "out")) == 2
+
+
+def test_no_server(ask, tmp_path):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        with pytest.raises(EndpointError, match="no connection .*; start the server or mend") as e:
+            ask(url=f"http://127.0.0.1:{port}/v1")
+    assert "\n" not in str(e.value)
+
+
+def test_a_server_that_goes_away(prepare, server):
+    answers = prepare(concurrency=1, retries=2).answers()
+    assert next(answers).completion == SILENT
+    server.behave = lambda request: DROP  # the connection that is still open
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(EndpointError, match="no connection .*; run again when it is back"):
+        next(answers)
+
+
+def test_a_server_that_answers_nothing_is_given_up(ask, server, monkeypatch):
+    monkeypatch.setattr(endpoint, "GIVE_UP", 3)
+    server.behave = lambda request: failure(500, "model not loaded")
+    with pytest.raises(EndpointError, match="3 items in a row .*: 500 - model not loaded; mend"):
+        ask(retries=1, concurrency=1)
+    assert len(server.seen) == 6
+    # An answer in between, and it goes on.
+    server.seen.clear()
+    server.behave = lambda request: chat() if len(server.seen) == 3 else failure(500)
+    assert [a.completion for a in ask(retries=0, concurrency=1)] == [None, None, SILENT, None]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_requests_are_capped(prepare, ask, server, tmp_path, concurrency):
+    options = {"max_requests": 3, "concurrency": concurrency}
+    with pytest.raises(
+        EndpointError, match="3 requests were sent .--max-requests.; .*: 1 of 4 items not answered"
+    ):
+        ask(**options)
+    assert len(server.seen) == len(lines(tmp_path / "out")) == 3
+    session = prepare(**options)
+    assert len(list(session.answers())) == 1
+    assert session.score().missing == 0
+    assert len(server.seen) == 4
+
+
+def test_retries_count_as_requests(ask, server, tmp_path):
+    server.behave = lambda request: failure(500) if request.before < 2 else chat()
+    with pytest.raises(EndpointError, match="5 requests were sent .*: 3 of 4 items not answered"):
+        ask(max_requests=5, concurrency=1)
+    assert len(server.seen) == 5
+
+
+def test_a_cap_that_suffices(ask, server):
+    assert all(a.completion for a in ask(max_requests=4))
+    assert len(server.seen) == 4
+
+
+def test_requests_are_sent_at_once(ask, server):
+    together = threading.Barrier(2, timeout=30)
+    under_way: list[int] = []
+    most = []
+
+    def meet(request):
+        with server.lock:
+            under_way.append(1)
+            most.append(len(under_way))
+        together.wait()
+        with server.lock:
+            under_way.pop()
+        return chat()
+
+    server.behave = meet
+    assert all(a.completion for a in ask(concurrency=2, retries=0))
+    assert max(most) == 2
+
+
+def test_the_key_is_nowhere(prepare, server, tmp_path, capfd):
+    server.behave = lambda request: chat(f"I was told {KEY}")
+    session = prepare()
+    list(session.answers())
+    session.score()
+    files = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert len(files) == 3
+    assert not any(KEY in path.read_text() for path in files)
+    assert "I was told ***" in (tmp_path / "out" / "predictions.jsonl").read_text()
+    server.behave = lambda request: Reply(200, f"{'x' * 70}{KEY}")
+    (problem, *_) = {a.problem for a in prepare("other", retries=0).answers()}
+    assert "***" in problem and KEY[:5] not in problem
+    assert KEY not in "".join(capfd.readouterr())
+
+
+def test_a_server_without_a_key(ask, server, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    server.behave = lambda request: chat("none of them")
+    assert {a.completion for a in ask()} == {"none of them"}
+    assert {r.headers["authorization"] for r in server.seen} == {"Bearer none"}
+    server.behave = lambda request: failure(401)
+    with pytest.raises(EndpointError, match="401 - it is so; set OPENAI_API_KEY"):
+        ask("other")
+
+
+def test_several_draws(prepare, server, dataset, tmp_path):
+    pairs = dataset.split(SPLIT)
+    server.behave = lambda request: chat(f"{SILENT}{request.body['seed']}")
+    decoding = Decoding(8, temperature=0.7, num_samples=3, seed=5)
+    session = prepare(decoding=decoding, max_requests=7)
+    with pytest.raises(EndpointError, match="5 of 12 draws not answered"):
+        list(session.answers())
+    session = prepare(decoding=decoding)
+    assert len(list(session.answers())) == 5
+    assert server.asked() == dict.fromkeys(pairs, 3)
+    answers = lines(tmp_path / "out")
+    keys = [(a["sample"], a["final"], a["draw"]) for a in answers]
+    assert sorted(keys) == sorted((p.sample, p.final, draw) for p in pairs for draw in range(3))
+    assert len({a["completion"] for a in answers}) == 12
+    assert {r.body["temperature"] for r in server.seen} == {0.7}
+    report = session.score()
+    assert (report.items, len(report.results), list(report.pass_at)) == (4, 12, [1, 2, 3])
+    # The same seeds, whatever the order.
+    again = prepare("again", decoding=decoding, concurrency=1)
+    list(again.answers())
+    assert sorted(a["completion"] for a in lines(tmp_path / "again")) == sorted(
+        a["completion"] for a in answers
+    )
+
+
+def test_a_seed_is_sent_only_if_set(ask, server):
+    ask(decoding=Decoding(8, temperature=1.0))
+    assert not any("seed" in r.body for r in server.seen)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_evaluation_goes_on(server, dataset, tmp_path, number):
+    server.behave = lambda request: chat() if len(server.seen) < 3 else STALL
+    out = tmp_path / "out"
+    command = ["evaluate", dataset.root, "--split", SPLIT, "--model", "m", "--out", out]
+    running = Running(*command, "--endpoint", server.url, "--concurrency", "1")
+    running.until(lambda: len(server.seen) == 3)
+    running.signal(number)
+    status, _, stderr = running.end()
+    assert status == (130 if number == signal.SIGINT else -number)
+    stopped = "stopped; the same command goes on from here\n"
+    assert stderr == (stopped if number == signal.SIGINT else "")
+    answered = [r.pair for r in server.seen[:2]]
+    assert [Pair(a["sample"], a["initial"], a["final"]) for a in lines(out)] == answered
+    with open(out / "predictions.jsonl", "a") as file:
+        file.write('{"sample": "00000')
+    server.behave = lambda request: chat()
+    client = Endpoint(server.url, "m")
+    session = evaluate.prepare(dataset.root, SPLIT, client, out)
+    asked = [a.question.pair for a in session.answers()]
+    assert session.score().missing == 0
+    assert Counter(answered + asked) == dict.fromkeys(dataset.split(SPLIT), 1)
+
+
+def test_the_command(server, dataset, tmp_path):
+    pairs = dataset.split(SPLIT)
+    server.behave = lambda request: failure(400) if request.pair == pairs[0] else chat()
+    out = tmp_path / "out"
+    command = ["evaluate", dataset.root, "--split", SPLIT, "--model", "m", "--out", out]
+    command += ["--endpoint", server.url]
+    done = tvr(*command)
+    assert done.returncode == 1
+    assert sorted(done.stderr.splitlines()) == [
+        f"error: {out}: 1 of 4 items not answered; run again",
+        "evaluating: 4 of 4, 0 s left",
+        f"sample {pairs[0].sample}, center to left: not answered: 400 - it is so",
+    ]
+    server.behave = lambda request: failure(401, f"no {KEY}")
+    assert refused(*command, status=1) == (
+        f"error: {server.url}: 401 - no ***; it does not accept OPENAI_API_KEY"
+    )
+    server.behave = lambda request: chat()
+    done = tvr(*command)
+    assert (done.returncode, done.stderr) == (0, "evaluating: 4 of 4, 0 s left\n")
+    assert "TAcc" in done.stdout and f"{out}: predictions.jsonl, metrics.json" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--endpoint", "localhost:8000"], "error: --endpoint: is no address such as http://"),
+        (["--max-requests", "3"], "error: --max-requests: goes with --endpoint only"),
+        (
+            ["--endpoint", "http://localhost/v1", "--adapter", "a"],
+            "error: --adapter: does not go with --endpoint",
+        ),
+        (["--num-samples", "4"], "error: --num-samples 4: with --temperature 0 they would all"),
+    ],
+)
+def test_wrong_usage(dataset, tmp_path, arguments, message):
+    command = ["evaluate", dataset.root, "--split", SPLIT, "--model", "m", "--out", tmp_path / "o"]
+    assert refused(*command, *arguments).startswith(message)
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "ftp://host/v1", "http://", "http://host:99999/v1", "http://host:x/v1"]
+)
+def test_no_addresses(url):
+    with pytest.raises(ConfigError, match="--endpoint: is no address"):
+        Endpoint(url, "m").check()
+
+
+@pytest.mark.parametrize("url", [f"http://u:{KEY}@host/v1", f"http://host/v1?key={KEY}"])
+def test_no_keys_in_addresses(url):
+    with pytest.raises(ConfigError, match="put the key into OPENAI_API_KEY") as raised:
+        Endpoint(url, "m").check()
+    assert KEY not in str(raised.value)
+
+
+def test_a_key_that_cannot_be_sent(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nä")
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY: holds characters") as raised:
+        Endpoint("http://host/v1", "m").check()
+    assert KEY not in str(raised.value)
+
+
+def test_a_folder_belongs_to_one_endpoint(prepare, server):
+    prepare()
+    with pytest.raises(ConfigError, match="with endpoint 'http://127.0.0.1:.*', not 'http://oth"):
+        prepare(url="http://other/v1")
+    with pytest.raises(ConfigError, match="with model 'm', not 'n'"):
+        prepare(model="n")
+    with pytest.raises(ConfigError, match="with temperature 0.0, not 1.0"):
+        prepare(decoding=Decoding(8, temperature=1.0))
+    prepare(concurrency=1, timeout=3, retries=1, max_requests=9)
+
+
+def test_a_split_that_has_changed(ask, prepare, dataset, tmp_path):
+    ask()
+    path = tmp_path / "out" / "predictions.jsonl"
+    first = lines(tmp_path / "out")[0]
+    path.write_text(json.dumps({**first, "final": "center"}) + "\n")
+    with pytest.raises(DataError, match=r"predictions.jsonl, line 1: answers what is not in"):
+        prepare()
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (chat("a"), "a"),
+        (chat(""), ""),
+        (chat(None, "length"), ""),
+        (chat(None, "content_filter"), ""),
+        (chat(None, refusal="I cannot"), "I cannot"),
+        (chat("<answer></answer>", reasoning_content="so"), "<think>so</think><answer></answer>"),
+        (chat("b", reasoning="so"), "<think>so</think>b"),
+        (chat(None, "length", reasoning="so"), "<think>so</think>"),
+        (chat("<think>c</think>d", reasoning_content="c"), "<think>c</think>d"),
+        (chat("\ud800"), "?"),
+    ],
+)
+def test_completions(reply, expected):
+    assert read_completion(json.dumps(reply.body)) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "null", "[]", "{}", "[" * 100_000, '{"choices": [{"message": null}]}']
+)
+def test_replies_without_a_completion(text):
+    with pytest.raises(ValueError, match="^(is no JSON|holds no completion): "):
+        read_completion(text)
+
+
+def test_times_to_wait(dataset):
+    reader = RowReader(dataset, COMPACT)
+    client = endpoint.Client(Endpoint("http://host/v1", "m", backoff=1.0), reader, Decoding())
+    for attempt, longest in ((1, 1), (2, 2), (4, 8), (7, 60), (2000, 60)):
+        pauses = [client.pause(attempt) for _ in range(50)]
+        assert longest / 2 <= min(pauses) < max(pauses) <= longest
+    assert retry_after("nan") == retry_after("-3") == retry_after("x, 1 y") == 0
+    assert retry_after("inf") > endpoint.LONGEST_WAIT
+    assert 3590 < retry_after(formatdate(time.time() + 3600, usegmt=True)) <= 3600
+
+
+# --- A real server -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served(tiny, tmp_path_factory):
+    """The address of `transformers serve` with a tiny model."""
+    model = tiny["tiny-idefics3"]
+    log = tmp_path_factory.mktemp("serve") / "log"
+    for _ in range(3):  # somebody else may take the port before the server does
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [str(Path(sys.executable).with_name("transformers")), "serve", str(model)]
+        command += ["--device", "cpu", "--dtype", "float32"]
+        with open(log, "w") as file:
+            process = subprocess.Popen(
+                [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=file, stderr=file
+            )
+        if healthy(process, port):
+            break
+    else:
+        raise AssertionError(log.read_text()[-3000:])
+    yield f"http://127.0.0.1:{port}/v1"
+    process.terminate()
+    process.wait(30)
+
+
+def healthy(process, port) -> bool:
+    """Wait, at most two minutes, until a server says that it is well; whether it does."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            with opener.open(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
+                return reply.status == 200
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            pass
+        try:
+            process.wait(0.1)
+        except subprocess.TimeoutExpired:
+            continue
+        return False
+    process.kill()
+    process.wait()
+    return False
+
+
+def test_a_real_server_answers_as_the_model_does(served, dataset, tiny, tmp_path):
+    model = str(tiny["tiny-idefics3"])
+    local = evaluate.run(
+        dataset.root, SPLIT, model, tmp_path / "local", max_new_tokens=16, device="cpu"
+    )
+    client = Endpoint(served, model, concurrency=2)
+    session = evaluate.prepare(dataset.root, SPLIT, client, tmp_path / "served", Decoding(16))
+    assert all(answer.completion for answer in session.answers())
+    assert session.score().to_json() == local.to_json()
+    assert len({result.completion for result in local.results}) > 1
+
+
+def test_a_real_server_without_that_model(served, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(endpoint, "GIVE_UP", 2)
+    client = Endpoint(served, "another")
+    session = evaluate.prepare(dataset.root, SPLIT, client, tmp_path / "out")
+    with pytest.raises(EndpointError) as raised:
+        list(session.answers())
+    assert re.search("Server is pinned to .*; requested 'another'", str(raised.value))

@@ -1,0 +1,396 @@
+"""A model behind an OpenAI-compatible server (vLLM, SGLang, `transformers serve`, a hosted one).
+
+The key comes from the environment, goes into the requests, and is kept out of everything else.
+"""
+
+import asyncio
+import base64
+import io
+import json
+import os
+import random
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from PIL import Image
+
+from scenes.errors import ConfigError, TvrError
+from training.local import trained_with
+from training.prompts import Message, with_images
+from training.questions import Answer, Decoding, Question
+from training.rows import RowReader
+
+if TYPE_CHECKING:
+    from openai import APIStatusError
+
+KEY = "OPENAI_API_KEY"
+NO_KEY = "none"
+"""Sent where there is no key: the client wants one, a server of one's own mostly does not."""
+
+LONGEST_BACKOFF = 60.0
+LONGEST_WAIT = 600.0
+"""Seconds to wait between two tries, and at most if the server asks for more."""
+
+GIVE_UP = 10
+"""So many items in a row without an answer mean that the server, not the items, is at fault."""
+
+RETRIED = {408, 409, 425, 429}
+REFUSED = {400, 413, 422}
+
+
+class EndpointError(TvrError):
+    """A server cannot be used, or has not answered everything."""
+
+
+class CapReached(EndpointError):
+    """As many requests as allowed were sent."""
+
+
+class Failed(Exception):
+    """One try at one item gave no answer.
+
+    Attributes:
+        retry: whether another try may help.
+        wait: seconds the server wants to be left alone.
+        unreachable: no connection could be made.
+    """
+
+    def __init__(
+        self, message: str, retry: bool = True, wait: float = 0.0, unreachable: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.retry = retry
+        self.wait = wait
+        self.unreachable = unreachable
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A model behind a server.
+
+    Attributes:
+        url: the server's address; mostly ends in `/v1`.
+        model: its name there.
+        concurrency: requests under way at once.
+        timeout: seconds for one request, from its sending to the whole reply.
+        retries: further tries at an item after the first.
+        backoff: seconds to wait before the second try; doubled for each further one, up to
+            LONGEST_BACKOFF, and shortened by up to a half at random.
+        max_requests: requests that may be sent, retries included; None is any number.
+    """
+
+    url: str
+    model: str
+    concurrency: int = 8
+    timeout: float = 120.0
+    retries: int = 5
+    backoff: float = 1.0
+    max_requests: int | None = None
+
+    def check(self) -> None:
+        """Make sure that the address and the key can be used at all. Raises ConfigError."""
+        try:
+            parts = urlsplit(self.url)
+            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            sound = False
+        if not sound:
+            raise ConfigError("--endpoint: is no address such as http://localhost:8000/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ConfigError(
+                "--endpoint: the address is written into files, so it may have no name, password "
+                f"or query; put the key into {KEY}"
+            )
+        key = api_key()
+        if not key.isascii() or not key.isprintable():
+            raise ConfigError(f"{KEY}: holds characters that cannot be sent; set it again")
+
+    def identity(self) -> dict[str, Any]:
+        """Address and name."""
+        return {"model": self.model, "endpoint": self.url.rstrip("/")}
+
+    def trained(self) -> Mapping[str, Any]:
+        """The training configuration, if the model's name is a folder that was trained here."""
+        return trained_with(self.model) or {}
+
+    def answers(
+        self, reader: RowReader, questions: Sequence[Question], decoding: Decoding
+    ) -> Iterator[Answer]:
+        """Ask, several at once, and yield what comes as it comes.
+
+        An item that stays without an answer is yielded without one. It runs an event loop of its
+        own, so it cannot be used within another one.
+
+        Raises:
+            DataError: an image is missing or damaged.
+            EndpointError: the server cannot be reached, does not know the model, does not accept
+                the key, or no longer answers anything.
+            CapReached: `max_requests` were sent and there is more to ask.
+        """
+        waiting = iter(questions)
+        capped: CapReached | None = None
+        tasks: set[asyncio.Task[Answer]] = set()
+        with asyncio.Runner() as runner:
+            client = Client(self, reader, decoding)
+            try:
+                while True:
+                    room = 0 if capped else self.concurrency - len(tasks)
+                    for question in islice(waiting, room):
+                        tasks.add(runner.get_loop().create_task(client.answer(question)))
+                    if not tasks:
+                        break
+                    done, tasks = runner.run(_some(tasks))
+                    yield from (t.result() for t in done if not t.exception())
+                    for problem in filter(None, (t.exception() for t in done)):
+                        if not isinstance(problem, CapReached):
+                            raise problem
+                        capped = problem
+            finally:
+                runner.run(client.close(tasks))
+        if capped:
+            raise capped
+
+
+async def _some(tasks: set[asyncio.Task[Answer]]) -> Any:
+    """The tasks that are done, at least one, and those that are not."""
+    return await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+class Client:
+    """The conversation with a server: what was sent so far, and what it is worth to send more."""
+
+    def __init__(self, endpoint: Endpoint, reader: RowReader, decoding: Decoding) -> None:
+        from openai import AsyncOpenAI
+
+        self.endpoint = endpoint
+        self.reader = reader
+        self.decoding = decoding
+        self.key = api_key()
+        self.client = AsyncOpenAI(
+            base_url=endpoint.url, api_key=self.key, timeout=endpoint.timeout, max_retries=0
+        )
+        self.sent = 0
+        self.reached = False
+        self.unanswered = 0
+        self.resume = 0.0
+
+    async def close(self, tasks: Iterable[asyncio.Task[Answer]]) -> None:
+        """Drop what is under way."""
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.client.close()
+
+    async def answer(self, question: Question) -> Answer:
+        """Ask one question until there is an answer or no hope for one.
+
+        Raises:
+            DataError, EndpointError, CapReached: as `Endpoint.answers`.
+        """
+        request = await asyncio.to_thread(self.request, question)
+        problem = Failed("")
+        for attempt in range(self.endpoint.retries + 1):
+            self.check_cap()
+            if attempt:
+                await asyncio.sleep(self.pause(attempt))
+            # Another item's reply may have been a request to wait.
+            while (early := self.resume - time.monotonic()) > 0:
+                await asyncio.sleep(early)
+            try:
+                completion = await self.send(request)
+            except Failed as failure:
+                problem = failure
+                if not problem.retry:
+                    break
+                self.resume = max(self.resume, time.monotonic() + problem.wait)
+            else:
+                self.unanswered = 0
+                return Answer(question, completion)
+        if problem.unreachable:
+            raise EndpointError(f"{self.endpoint.url}: {problem}; run again when it is back")
+        self.unanswered += 1
+        if self.unanswered >= GIVE_UP:
+            raise EndpointError(
+                f"{self.endpoint.url}: {GIVE_UP} items in a row got no answer, the last one "
+                f"because: {problem}; mend that and run again"
+            )
+        return Answer(question, None, str(problem))
+
+    def check_cap(self) -> None:
+        """Raise CapReached if no more requests may be sent."""
+        if self.endpoint.max_requests is not None and self.sent >= self.endpoint.max_requests:
+            raise CapReached(f"{self.sent} requests were sent (--max-requests)")
+
+    def pause(self, attempt: int) -> float:
+        """Seconds to wait before a try: exponential, with jitter."""
+        longest = min(self.endpoint.backoff * 2 ** min(attempt - 1, 30), LONGEST_BACKOFF)
+        return longest * random.uniform(0.5, 1)
+
+    def request(self, question: Question) -> dict[str, Any]:
+        """What is sent for a question.
+
+        Raises:
+            DataError: an image is missing or damaged.
+        """
+        row = self.reader.row(question.pair)
+        request = {
+            "model": self.endpoint.model,
+            "messages": wire_messages(with_images(row["prompt"], row["images"])),
+            "max_completion_tokens": self.decoding.max_new_tokens,
+            "temperature": self.decoding.temperature,
+        }
+        if self.decoding.temperature and self.decoding.seed is not None:
+            request["seed"] = self.decoding.seed_of(question)
+        return request
+
+    async def send(self, request: Mapping[str, Any]) -> str:
+        """Send one request and return the completion.
+
+        Raises:
+            Failed: there is none this time.
+            EndpointError: there will be none.
+            CapReached: no more requests may be sent.
+        """
+        import httpx2
+        import openai
+
+        endpoint = self.endpoint
+        self.check_cap()
+        self.sent += 1
+        try:
+            async with asyncio.timeout(endpoint.timeout):
+                reply = await self.client.chat.completions.with_raw_response.create(**request)
+        except (TimeoutError, openai.APIConnectionError) as problem:
+            cause = problem.__cause__
+            lost = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout)
+            if isinstance(problem, TimeoutError | openai.APITimeoutError):
+                words = f"no reply within {endpoint.timeout:g} s"
+            else:
+                words = f"{'no connection' if lost else 'the connection broke'} ({cause})"
+            if lost and not self.reached:
+                raise EndpointError(
+                    f"{endpoint.url}: {self.clean(words)}; start the server or mend the address"
+                ) from None
+            raise Failed(self.clean(words), unreachable=lost) from None
+        except openai.APIStatusError as problem:
+            self.reached = True
+            raise self.judge(problem) from None
+        self.reached = True
+        try:
+            return self.hide(read_completion(self.hide(reply.http_response.text)))
+        except ValueError as problem:
+            raise Failed(self.clean(f"the reply {problem}")) from None
+
+    def judge(self, problem: "APIStatusError") -> Failed | EndpointError:
+        """What an HTTP error means for the item, or for the whole evaluation."""
+        status = problem.status_code
+        words = str(problem).removeprefix("Error code: ")
+        if words == str(status):
+            words = f"{words} {problem.response.text}"
+        words = self.clean(words)
+        hint = ""
+        if status in RETRIED and problem.code != "insufficient_quota" or status >= 500:
+            wait = retry_after(problem.response.headers.get("retry-after"))
+            if wait <= LONGEST_WAIT:
+                return Failed(words, wait=wait)
+            hint = f"; it wants to be asked again in {wait:.0f} s"
+        elif status in REFUSED:
+            return Failed(words, retry=False)
+        elif status in (401, 403):
+            hint = f"; {'set' if self.key == NO_KEY else 'it does not accept'} {KEY}"
+        elif status == 404:
+            hint = f"; is {self.endpoint.model} served there, and does the address end in /v1?"
+        return EndpointError(f"{self.endpoint.url}: {words}{hint}")
+
+    def hide(self, text: str) -> str:
+        """A server's words without the key, should it repeat it; a short word is no secret."""
+        return text.replace(self.key, "***") if len(self.key) >= 8 else text
+
+    def clean(self, text: str) -> str:
+        """A server's words as one line, not too long, for an error."""
+        line = " ".join(self.hide(text).split())
+        return line if len(line) <= 300 else f"{line[:300]} …"
+
+
+def api_key() -> str:
+    """The key in the environment, or NO_KEY."""
+    return os.environ.get(KEY, "").strip() or NO_KEY
+
+
+def wire_messages(messages: Sequence[Message]) -> list[Message]:
+    """Messages as the chat API has them; images become PNG data URLs, where they stand."""
+    wired = []
+    for message in messages:
+        content = [
+            {"type": "image_url", "image_url": {"url": data_url(part["image"])}}
+            if part["type"] == "image"
+            else part
+            for part in message["content"]
+        ]
+        text_only = len(content) == 1 and content[0]["type"] == "text"
+        wired.append({**message, "content": content[0]["text"] if text_only else content})
+    return wired
+
+
+def data_url(image: Image.Image) -> str:
+    """An image as a PNG in a URL; no value of a pixel is lost."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def read_completion(text: str) -> str:
+    """The completion in a server's reply.
+
+    Reasoning that the server took out of the text is put back, in think tags. An answer that
+    reached its length or was filtered before it had any text is an empty one.
+
+    Raises:
+        ValueError: there is none in it; the message says what is wrong, as in "the reply …".
+
+    >>> read_completion('{"choices": [{"message": {"content": "<answer></answer>"}}]}')
+    '<answer></answer>'
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"is no JSON: {text[:80]}") from None
+    match document:
+        case {"choices": [{"message": {"content": str() | None as content, **rest}} as choice, *_]}:
+            pass
+        case _:
+            raise ValueError(f"holds no completion: {text[:80]}")
+    reasoning = rest.get("reasoning_content") or rest.get("reasoning")
+    if content is None:
+        refusal = rest.get("refusal")
+        if isinstance(refusal, str):
+            content = refusal
+        elif choice.get("finish_reason") in ("length", "content_filter"):
+            content = ""
+        else:
+            raise ValueError("holds a message without text")
+    if isinstance(reasoning, str) and "<think>" not in content:
+        content = f"<think>{reasoning}</think>{content}"
+    # JSON can name half a surrogate pair, which no file can hold.
+    return content.encode("utf-8", "replace").decode()
+
+
+def retry_after(header: str | None) -> float:
+    """Seconds that a Retry-After header asks for; 0 without one, or if it makes no sense.
+
+    >>> retry_after("7"), retry_after("soon"), retry_after(None)
+    (7.0, 0.0, 0.0)
+    """
+    try:
+        seconds = float(header or 0)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(header or "").timestamp() - time.time()
+        except ValueError:
+            return 0.0
+    return max(0.0, seconds) if seconds == seconds else 0.0

@@ -1,0 +1,231 @@
+"""A model on this machine as something that can be asked."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scenes.errors import ConfigError
+from schemas.config import read_yaml
+from training.models import (
+    check_model,
+    load_adapter,
+    load_model,
+    load_processor,
+    quiet_libraries,
+)
+from training.prompts import Message, with_images
+from training.questions import Answer, Decoding, Question
+from training.rows import RowReader
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A vision-language model, run by transformers.
+
+    Attributes:
+        model: a folder, or a hub name.
+        adapter: a folder with a LoRA adapter for it.
+        batch_size: questions asked at once.
+        device: a device of PyTorch, such as `cpu`, `cuda:1` or `mps`; `auto` is an accelerator
+            where there is one.
+        allow_download: whether the hub may be asked for the model.
+    """
+
+    model: str
+    adapter: str | None = None
+    batch_size: int = 8
+    device: str = "auto"
+    allow_download: bool = False
+
+    def check(self) -> None:
+        """Make sure that there is such a model, adapter and device. Raises ConfigError."""
+        check_model(self.model, self.allow_download)
+        if self.adapter is not None and not Path(self.adapter, "adapter_config.json").is_file():
+            raise ConfigError(f"--adapter {self.adapter}: there is no adapter_config.json in it")
+        find_device(self.device)
+
+    def identity(self) -> dict[str, Any]:
+        """Model, adapter, the processor's arguments, and a fingerprint of the weights."""
+        return {
+            "model": self.model,
+            "adapter": self.adapter,
+            "processor": self.trained().get("processor", {}),
+            "weights": fingerprint([p for p in (self.model, self.adapter) if p is not None]),
+        }
+
+    def trained(self) -> Mapping[str, Any]:
+        """The training configuration of the adapter, else of the model."""
+        return trained_with(self.adapter) or trained_with(self.model) or {}
+
+    def answers(
+        self, reader: RowReader, questions: Sequence[Question], decoding: Decoding
+    ) -> Iterator[Answer]:
+        """Load the weights, and answer batch by batch.
+
+        Raises:
+            DataError: an image is missing or damaged.
+            TrainingError: the model cannot be loaded.
+        """
+        loaded = Loaded.load(self, reader, decoding)
+        for start in range(0, len(questions), self.batch_size):
+            batch = questions[start : start + self.batch_size]
+            for question, completion in zip(batch, loaded.complete(batch), strict=True):
+                yield Answer(question, completion)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in memory, with all it needs to answer.
+
+    Attributes:
+        reader: makes the questions.
+        model, processor: from transformers.
+        decoding: how its words become an answer.
+    """
+
+    reader: RowReader
+    model: Any
+    processor: Any
+    decoding: Decoding
+
+    @classmethod
+    def load(cls, local: LocalModel, reader: RowReader, decoding: Decoding) -> "Loaded":
+        """Load the weights. Raises TrainingError."""
+        quiet_libraries()
+        options = local.trained().get("processor", {})
+        processor = load_processor(local.model, options, local.allow_download)
+        device = find_device(local.device)
+        dtype = "float32" if device == "cpu" else "bfloat16"
+        model = load_model(local.model, {"dtype": dtype}, local.allow_download)
+        if local.adapter is not None:
+            model = load_adapter(model, local.adapter, trainable=False)
+        return cls(reader, model.to(device).eval(), processor, decoding)
+
+    def complete(self, questions: Sequence[Question]) -> list[str]:
+        """The completions for some questions, in their order.
+
+        Raises:
+            DataError: an image is missing or damaged.
+        """
+        import torch
+        from transformers import LogitsProcessorList
+
+        rows = [self.reader.row(question.pair) for question in questions]
+        inputs = self.encode([with_images(row["prompt"], row["images"]) for row in rows])
+        noise = []
+        if self.decoding.temperature:
+            seeds = [self.decoding.seed_of(question) for question in questions]
+            noise = [GumbelNoise(self.decoding.temperature, seeds)]
+        with torch.inference_mode():
+            tokens = self.model.generate(
+                **inputs,
+                max_new_tokens=self.decoding.max_new_tokens,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                logits_processor=LogitsProcessorList(noise),
+                pad_token_id=self.processor.tokenizer.pad_token_id,
+            )
+        new = tokens[:, inputs["input_ids"].shape[1] :]
+        texts: list[str] = self.processor.batch_decode(new, skip_special_tokens=True)
+        return texts
+
+    def encode(self, conversations: Sequence[Sequence[Message]]) -> Any:
+        """The model's inputs for some conversations, padded on the left."""
+        inputs = self.processor.apply_chat_template(
+            conversations,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True, "padding_side": "left"},
+        )
+        return inputs.to(self.model.device)
+
+
+class GumbelNoise:
+    """Makes greedy decoding draw from softmax(logits / temperature), each row with its own seed.
+
+    The largest of logits / T + g, with g drawn from the standard Gumbel distribution, falls on each
+    token with its probability (the Gumbel-max trick: Gumbel 1954; Maddison et al. 2014). Sampling
+    by `generate` itself has one generator for a whole batch, so that answers would depend on what
+    else is in it, and on where an evaluation was interrupted.
+    """
+
+    def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
+        self.temperature = temperature
+        self.seeds = seeds
+        self.generators: list[Any] = []
+
+    def __call__(self, input_ids: "Tensor", scores: "Tensor") -> "Tensor":
+        """Scores with noise. Shape: (rows, tokens), like `scores`."""
+        import torch
+
+        if not self.generators:
+            self.generators = [torch.Generator(scores.device).manual_seed(s) for s in self.seeds]
+        noise = torch.empty_like(scores, dtype=torch.float32)
+        for row, generator in zip(noise, self.generators, strict=True):
+            row.exponential_(generator=generator)
+        # An exponential variable's logarithm is a Gumbel variable, negated.
+        return scores / self.temperature - noise.clamp_min_(1e-30).log_()
+
+
+def find_device(name: str) -> str:
+    """A device of PyTorch by its name; `auto` is an accelerator where there is one.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    import torch
+
+    found = torch.accelerator.is_available()
+    kind = torch.accelerator.current_accelerator().type if found else "cpu"
+    if name == "auto":
+        return kind
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(
+            f"--device {name}: is no device of PyTorch; use auto, cpu, cuda, cuda:1, mps or xpu"
+        ) from None
+    if device.type == "cpu":
+        return "cpu"
+    count = torch.accelerator.device_count() if device.type == kind else 0
+    if (device.index or 0) >= count:
+        here = "no GPU" if kind == "cpu" else f"{torch.accelerator.device_count()} of kind {kind}"
+        raise ConfigError(f"--device {name}: PyTorch sees {here} here; use --device {kind}")
+    return name
+
+
+def trained_with(folder: str | None) -> dict[str, Any] | None:
+    """The training configuration beside a model, adapter or checkpoint that was trained here."""
+    if folder is None:
+        return None
+    path = Path(folder)
+    run = path.parent if path.name.startswith("checkpoint-") else path
+    return read_yaml(run / "config.yaml") if (run / "config.yaml").is_file() else None
+
+
+def fingerprint(folders: Sequence[str]) -> str:
+    """A hash that changes when the weights in some folders do.
+
+    Of every weight file it reads the size and both ends, which is fast for any size: training
+    changes all weights, so also those. Names on the hub count as names.
+    """
+    digest = hashlib.sha256()
+    for folder in folders:
+        digest.update(folder.encode())
+        for path in sorted(Path(folder).glob("*.safetensors")):
+            size = path.stat().st_size
+            digest.update(f"{path.name} {size}".encode())
+            with open(path, "rb") as file:
+                digest.update(file.read(1 << 20))
+                file.seek(max(0, size - (1 << 20)))
+                digest.update(file.read())
+    return digest.hexdigest()[:16]
