@@ -66,7 +66,7 @@ class Sampler:
             ConfigError: no scene can satisfy it.
         """
         world = World.from_config(config["world"])
-        combinations = lru_cache(None)(partial(_combinations, world))
+        combinations = lru_cache(1024)(partial(_combinations, world))
         objects, changes = config["objects"], config["transformations"]
         balance = Balance(
             seed=config["seed"],
@@ -97,9 +97,10 @@ class Sampler:
             except Unlucky as broken:
                 failures[str(broken)] += 1
         hardest = ", ".join(f"{rule} {times} times" for rule, times in failures.most_common())
+        cure = _CURES[failures.most_common(1)[0][0]]
         raise PlanError(
             f"sample {index:06d}: no layout in {self.config['tries']} tries "
-            f"(rules that failed: {hardest}); {_CURES[failures.most_common(1)[0][0]]}, or raise tries"
+            f"(rules that failed: {hardest}); {cure}, or raise tries"
         )
 
     def _attempt(self, index: int, seed: int, task: Task, rng: Rng) -> Plan:

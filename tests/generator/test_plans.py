@@ -1,0 +1,52 @@
+"""Plans written without rendering: the same bytes however they were made."""
+
+import json
+
+import pytest
+
+from generator.plans import write_plans
+from scenes.errors import DataError
+from scenes.sampler import Sampler
+from schemas.config import load_config
+from schemas.records import plan_from_json
+from tests.generator.command import tvr
+
+OPTIONS = ["--plan-only", "--config", "star", "--num-samples", "30"]
+
+
+def plans(folder):
+    return {p.name: p.read_bytes() for p in sorted((folder / "plans").glob("*.jsonl"))}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plans") / "alone"
+    assert tvr("render", folder, *OPTIONS, "--workers", 1).returncode == 0
+    return plans(folder)
+
+
+def test_workers_do_not_matter(alone, tmp_path):
+    tvr("render", tmp_path / "d", *OPTIONS, "--workers", 3)
+    assert plans(tmp_path / "d") == alone
+
+
+def test_shards_in_any_order_make_the_same_files(alone, tmp_path):
+    for part in (2, 0, 1):
+        tvr("render", tmp_path / "d", *OPTIONS, "--workers", 1, "--shard", f"{part}/3")
+    assert plans(tmp_path / "d") == alone
+
+
+def test_a_line_is_the_plan_of_its_sample(alone):
+    lines = alone["00000.jsonl"].decode().splitlines()
+    sampler = Sampler.from_config(load_config("star"))
+    assert [json.loads(line)["id"] for line in lines] == [f"{i:06d}" for i in range(30)]
+    for index in (0, 7, 29):
+        assert plan_from_json(json.loads(lines[index])) == sampler.plan(index)
+
+
+def test_a_file_of_something_else_is_not_overwritten(tmp_path):
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "00000.jsonl").write_text('{"mine": 1}\n')
+    with pytest.raises(DataError, match="00000.jsonl: holds a line that is no plan"):
+        list(write_plans(tmp_path, load_config("star"), range(3)))
+    assert (tmp_path / "plans" / "00000.jsonl").read_text() == '{"mine": 1}\n'
