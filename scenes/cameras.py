@@ -4,6 +4,7 @@ Camera coordinates are those of computer vision: x right, y down, z forward. Pix
 origin at the top left corner of the image, so the centre of the first pixel is (0.5, 0.5).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,10 +55,11 @@ class Camera:
 
     def world_to_camera(self) -> Floats:
         """The rigid transform from world to camera coordinates. Shape: (4, 4)."""
-        forward = -self.offset / self.distance
-        right = np.cross(forward, (0.0, 0.0, 1.0))
-        right /= np.linalg.norm(right)
-        rotation = np.stack([right, np.cross(forward, right), forward])
+        x, y, z = (-self.offset / self.distance).tolist()
+        level = math.hypot(x, y)
+        right = (y / level, -x / level, 0.0)  # forward x up
+        down = (x * z / level, y * z / level, -level)  # forward x right
+        rotation = np.array([right, down, (x, y, z)])
         matrix = np.eye(4)
         matrix[:3, :3] = rotation
         matrix[:3, 3] = -rotation @ np.asarray(self.position)
