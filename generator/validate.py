@@ -1,7 +1,11 @@
 """Checking a data set: every finding is one line that names the sample and the field."""
 
+import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +14,9 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from generator.labels import image_labels
+from generator.looks import check_looks
 from scenes.errors import DataError, TvrError
-from scenes.rules import violations
+from scenes.rules import Violation, violations
 from scenes.states import visible_objects
 from scenes.visibility import look
 from schemas.checks import read_json
@@ -45,34 +50,50 @@ class Finding:
         return asdict(self)
 
 
-def validate(dataset: Dataset, pixels: bool = False) -> Iterator[tuple[str, list[Finding]]]:
+def validate(
+    dataset: Dataset, pixels: bool = False, workers: int = 1
+) -> Iterator[tuple[str, list[Finding]]]:
     """Check every sample, then the data set as a whole; yields (what was checked, findings).
 
     Args:
-        pixels: also compare masks with silhouettes computed from the geometry, and look at the
-            colours of transformed and untransformed objects.
+        pixels: also compare masks with silhouettes computed from the geometry, and judge by the
+            pixels whether objects look as the answer says.
+        workers: processes.
     """
-    seen: dict[str, str] = {}
-    for sample_id in dataset.ids():
-        findings = check_sample(dataset, sample_id, pixels)
-        try:
-            scene = repr(dataset.sample(sample_id).plan.initial)
-            if scene in seen:
-                findings.append(Finding(sample_id, "states", f"same scene as {seen[scene]}"))
-            seen.setdefault(scene, sample_id)
-        except TvrError:
-            pass  # check_sample has reported that it cannot be read
-        yield sample_id, findings
+    ids = dataset.ids()
+    check = partial(_check_alone, str(dataset.root), pixels)
+    owner: dict[str, str] = {}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        results = pool.map(check, ids, chunksize=8) if workers > 1 else map(check, ids)
+        for sample_id, (findings, scene) in zip(ids, results, strict=True):
+            if scene is not None and owner.setdefault(scene, sample_id) != sample_id:
+                findings.append(Finding(sample_id, "states", f"same scene as {owner[scene]}"))
+            yield sample_id, findings
     yield "data set", [*_check_counts(dataset), *_check_splits(dataset)]
 
 
-def check_sample(dataset: Dataset, sample_id: str, pixels: bool = False) -> list[Finding]:
-    """All findings about one sample."""
-    folder = dataset.folder(sample_id)
+def _check_alone(root: str, pixels: bool, sample_id: str) -> tuple[list[Finding], str | None]:
+    """What a worker does: findings, and a digest of the initial scene unless it is unreadable."""
+    dataset = _open(root)
     try:
-        sample = read_sample(folder / "sample.json")
+        sample = read_sample(dataset.folder(sample_id) / "sample.json")
     except DataError as problem:
-        return [Finding(sample_id, "sample.json", str(problem).removeprefix(f"{folder}/"))]
+        message = str(problem).removeprefix(f"{dataset.folder(sample_id)}/")
+        return [Finding(sample_id, "sample.json", message)], None
+    scene = hashlib.blake2b(repr(sample.plan.initial).encode(), digest_size=16).hexdigest()
+    return check_sample(dataset, sample_id, sample, pixels), scene
+
+
+@lru_cache(1)
+def _open(root: str) -> Dataset:
+    return Dataset.open(root)
+
+
+def check_sample(
+    dataset: Dataset, sample_id: str, sample: Sample, pixels: bool = False
+) -> list[Finding]:
+    """All findings about one sample that can be read."""
+    folder = dataset.folder(sample_id)
 
     def finding(field: str, message: str) -> Finding:
         return Finding(sample_id, field, message)
@@ -86,8 +107,24 @@ def check_sample(dataset: Dataset, sample_id: str, pixels: bool = False) -> list
     except (TvrError, KeyError, IndexError) as problem:
         findings.append(finding("states", f"an object or value does not exist ({problem})"))
         return findings
+    pictures: dict[tuple[str, str], tuple[NDArray[np.uint8], NDArray[np.uint8]]] = {}
     for image in sample.images:
-        findings += _check_image(dataset, sample, image, pixels)
+        picture = _decode(folder / image.path, "RGB", (image.width, image.height))
+        if isinstance(picture, str):
+            findings.append(finding(f"{image.state}-{image.camera}: {image.path}", picture))
+        if image.mask is None:
+            continue
+        mask = _decode(folder / image.mask, "L", (image.width, image.height))
+        if isinstance(mask, str):
+            findings.append(finding(f"{image.state}-{image.camera}: {image.mask}", mask))
+            continue
+        findings += _check_labels(dataset, sample, image, mask, pixels)
+        if not isinstance(picture, str):
+            pictures[image.state, image.camera] = (picture, mask)
+    if pixels:
+        world = dataset.world
+        clear = frozenset(k for k, v in world.materials.items() if v.get("transmission", 0) > 0)
+        findings += [finding(*f) for f in check_looks(sample, world.colors, clear, pictures)]
     expected = {"sample.json", *(i.path for i in sample.images)}
     expected |= {i.mask for i in sample.images if i.mask}
     for name in sorted({p.name for p in folder.iterdir()} - expected):
@@ -95,7 +132,7 @@ def check_sample(dataset: Dataset, sample_id: str, pixels: bool = False) -> list
     return findings
 
 
-def _broken_rules(dataset: Dataset, sample: Sample) -> Iterator:  # type: ignore[type-arg]
+def _broken_rules(dataset: Dataset, sample: Sample) -> Iterator[Violation]:
     config = dataset.config
     return violations(
         sample.plan,
@@ -116,26 +153,19 @@ def _check_stored_values(dataset: Dataset, sample: Sample) -> Iterator[Finding]:
             yield Finding(sample.id, key, "does not follow from the rest of sample.json")
 
 
-def _check_image(dataset: Dataset, sample: Sample, image: Image, pixels: bool) -> Iterator[Finding]:
-    folder = dataset.folder(sample.id)
+def _check_labels(
+    dataset: Dataset, sample: Sample, image: Image, mask: NDArray[np.uint8], pixels: bool
+) -> Iterator[Finding]:
+    """Boxes, counts, visibility, centres, depths and relations against mask and geometry."""
 
     def finding(field: str, message: str) -> Finding:
         return Finding(sample.id, f"{image.state}-{image.camera}: {field}", message)
 
-    picture = _decode(folder / image.path, "RGB", (image.width, image.height))
-    if isinstance(picture, str):
-        yield finding(image.path, picture)
-    if image.mask is None:
-        return
-    mask = _decode(folder / image.mask, "L", (image.width, image.height))
-    if isinstance(mask, str):
-        yield finding(image.mask, mask)
-        return
     state = sample.plan.state(image.state, dataset.world)
     objects = visible_objects(state, dataset.world)
     unknown = sorted(set(np.unique(mask).tolist()) - {0, *(o.index + 1 for o in objects)})
     if unknown:
-        yield finding(image.mask, f"holds {unknown}, which are not objects of this state")
+        yield finding(image.mask or "mask", f"holds {unknown}, which are not objects of this state")
     camera = sample.plan.cameras[image.camera]
     true = image_labels(mask, image.state, state, image.camera, camera, dataset.world, True)
     listed, there = [o.index for o in image.objects], [o.index for o in true.objects]
