@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from schemas.records import Sample
 
 Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float64]
 Pictures = Mapping[tuple[str, str], tuple[Bytes, Bytes]]
 """(image, mask) of every (state, camera). Shapes: (h, w, 3), (h, w)."""
 
@@ -74,29 +75,38 @@ def check_looks(
 def _check_colors(
     sample: Sample, colors: Mapping[str, tuple[int, int, int]], pictures: Pictures
 ) -> Iterator[tuple[str, str]]:
-    """A color change leads towards the color named, in every view."""
-    initial = [(camera, p) for (state, camera), p in pictures.items() if state == "initial"]
-    final = [(camera, p) for (state, camera), p in pictures.items() if state == "final"]
+    """A color change leads towards the color named, in every view.
+
+    Light differs from place to place and mirrors are bright or dark, so it is enough that either
+    the color or its hue comes nearer.
+    """
     for t in sample.plan.transformations:
         if t.attribute != "color":
             continue
         target = np.array(colors[t.value], dtype=float)
-        befores = [d for _, p in initial if (d := _distance(p, t.object, target)) is not None]
-        for camera, picture in final:
-            after = _distance(picture, t.object, target)
-            if after is not None and befores and after >= min(befores):
+        near = {
+            view: distances
+            for view, picture in pictures.items()
+            if (distances := _distances(picture, t.object, target)) is not None
+        }
+        before = [d for (state, _), d in near.items() if state == "initial"]
+        for (state, camera), after in near.items():
+            if state == "final" and before and all(after >= np.min(before, axis=0)):
                 yield (
                     f"final-{camera}: objects.{t.object}",
                     f"should have turned {t.value}, but its pixels are no nearer to that color",
                 )
 
 
-def _distance(
-    picture: tuple[Bytes, Bytes], index: int, target: NDArray[np.float64]
-) -> float | None:
-    """From the median color of an object to another color; None if too little of it is seen."""
+def _distances(picture: tuple[Bytes, Bytes], index: int, target: Floats) -> Floats | None:
+    """From the median color of an object to another: in sRGB levels, and in shares of R, G and B.
+
+    None if too little of the object is seen. Shape: (2,).
+    """
     image, mask = picture
     pixels = image[mask == index + 1]
     if len(pixels) < LEAST_PIXELS:
         return None
-    return float(np.linalg.norm(np.median(pixels, axis=0) - target))
+    color = np.median(pixels, axis=0)
+    hue, target_hue = (c / max(float(c.sum()), 1.0) for c in (color, target))
+    return np.array([np.linalg.norm(color - target), np.linalg.norm(hue - target_hue)])
