@@ -310,6 +310,7 @@ def report_from_json(path: Path) -> Report:
                 for group, members in document["by"].items()
             },
             results=tuple(_result(entry) for entry in document.get("results", ())),
+            pass_at={int(k): _estimate(found) for k, found in document.get("pass_at", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError, TvrError) as problem:
         raise DataError(
@@ -319,12 +320,12 @@ def report_from_json(path: Path) -> Report:
 
 
 def _estimates(document: Mapping[str, Any]) -> dict[str, Estimate]:
-    estimates = {}
-    for key in METRICS:
-        found = document.get(key, {})
-        value, low, high = (_float(found.get(name)) for name in ("value", "low", "high"))
-        estimates[key] = Estimate(value, low, high, int(found.get("count", 0)))
-    return estimates
+    return {key: _estimate(document.get(key, {})) for key in METRICS}
+
+
+def _estimate(found: Mapping[str, Any]) -> Estimate:
+    value, low, high = (_float(found.get(name)) for name in ("value", "low", "high"))
+    return Estimate(value, low, high, int(found.get("count", 0)))
 
 
 def _float(value: Any) -> float | None:
@@ -346,4 +347,5 @@ def _result(entry: Mapping[str, Any]) -> Result:
         objects=int(entry["objects"]),
         angle=_float(entry["angle"]),
         counts=counts,
+        draw=entry.get("draw"),
     )

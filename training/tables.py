@@ -100,13 +100,19 @@ def metric_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
     """Every evaluation a column."""
     tables = []
     for part in _chunks(evaluations):
-        rows = [Row("questions", [Cell(str(e.report.overall["tacc"].count)) for e in part])]
+        rows = [Row("questions", [Cell(str(e.report.items)) for e in part])]
+        if any(e.report.pass_at for e in part):
+            rows.append(Row("answers", [Cell(str(len(e.report.results))) for e in part]))
         if any(e.report.missing for e in part):
             rows.append(Row("not answered (wrong)", [Cell(str(e.report.missing)) for e in part]))
         for key in METRICS:
             estimates = [e.report.overall[key] for e in part]
             if key in PAPER_METRICS or any(s.value is not None for s in estimates):
                 rows.append(Row(metric_label(key), [estimate_cell(key, s) for s in estimates]))
+        for k in sorted({k for e in part for k in e.report.pass_at}):
+            nothing = Estimate(None, None, None, 0)
+            passed = [e.report.pass_at.get(k, nothing) for e in part]
+            rows.append(Row(f"pass@{k}, % ↑", [estimate_cell("tacc", s) for s in passed]))
         tables.append(Table([Cell(e.name, e.split) for e in part], rows))
     return tables
 
