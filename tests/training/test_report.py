@@ -498,18 +498,17 @@ def test_many_evaluations_get_several_tables(dataset, tmp_path):
 
 def test_several_answers_to_a_question(dataset, tmp_path):
     """pass@k survives the way through metrics.json."""
-    opened = Dataset.open(dataset)
-    name = opened.split_names()[0]
+    name = dataset.split_names()[0]
     lines = [
         {**pair.to_json(), "completion": completion, "draw": draw}
-        for pair in opened.split(name)
+        for pair in dataset.split(name)
         for draw, completion in enumerate(
-            ["", compose(opened.sample(pair.sample).plan.transformations)]
+            ["", compose(dataset.sample(pair.sample).plan.transformations)]
         )
     ]
     predictions = tmp_path / "predictions.jsonl"
     predictions.write_text("".join(map(dumps_line, lines)))
-    scored = score_file(predictions, opened, name)
+    scored = score_file(predictions, dataset, name)
     (tmp_path / "metrics.json").write_text(dumps(scored.to_json()))
     read = report_from_json(tmp_path / "metrics.json")
     assert [read.pass_at[k].value for k in (1, 2)] == [0.5, 1.0]
