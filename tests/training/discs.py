@@ -1,4 +1,7 @@
-"""A small valid data set whose pictures are plain discs: enough to train on, drawn in no time."""
+"""A small valid data set whose pictures are plain discs: enough to train on, drawn in no time.
+
+The labels are those of the true outlines.
+"""
 
 import io
 from pathlib import Path
@@ -10,6 +13,7 @@ from PIL import ImageDraw
 from scenes.relations import relations
 from scenes.sampler import Sampler
 from scenes.states import visible_objects
+from scenes.visibility import look
 from schemas.config import load_config
 from schemas.dataset import Dataset, commit_sample, dumps, manifest, sample_id
 from schemas.records import Image, ObjectView, Pair, Sample
@@ -44,13 +48,27 @@ def draw(plan, world, state, camera_name):
         u, v, depth = projected[k]
         r = 0.6 * focal * objects[k].radius(world) / depth
         canvas.ellipse((u - r, v - r, u + r, v + r), fill=world.colors[objects[k].color])
+    view = look(objects, camera, world, WIDTH, HEIGHT)
     views = tuple(
-        ObjectView(o.index, None, 0, 1.0, (float(u), float(v)), float(depth))
-        for o, (u, v, depth) in zip(objects, projected, strict=True)
+        ObjectView(
+            o.index,
+            box(view.ids == k),
+            int(view.pixels[k]),
+            float(view.pixels[k] / max(1, view.unoccluded[k])),
+            (float(u), float(v)),
+            float(depth),
+        )
+        for k, (o, (u, v, depth)) in enumerate(zip(objects, projected, strict=True))
     )
     name = f"{state}-{camera_name}.png"
     table = relations(objects, camera)
     return picture, Image(state, camera_name, name, None, WIDTH, HEIGHT, views, table)
+
+
+def box(mask):
+    """(x0, y0, x1, y1) of the pixels of a mask, or None."""
+    ys, xs = np.nonzero(mask)
+    return (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1) if xs.size else None
 
 
 def make_config(preset="star", overrides=()):
