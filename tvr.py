@@ -211,7 +211,7 @@ def view(
         said = {r.pair: judge("", r.completion, r.truth, r.right) for r in report.results}
     page = gallery.Page(opened, out or dataset / "gallery.html", said)
     shown = page.choose(limit)
-    for sample in _progress(shown, "reading", len(shown), last=False):
+    for sample in _progress(map(opened.sample, shown), "reading", len(shown), last=False):
         page.add(sample)
     print(page.write())
 

@@ -1,73 +1,345 @@
-"""Dividing a data set into splits. Every scheme is by scene: no scene is in two splits."""
+"""Dividing a data set into splits. Every scheme is by scene: no scene is in two of its splits.
 
-from scenes.errors import ConfigError
+Scenes are drawn so that every split has its share of every number of visible objects, number of
+transformations and attribute that changes. docs/splits.md describes the schemes and the difficulty.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from generator.questions import Question, Scene, scene_of
+from generator.schemes import SCHEMES, Options, Part
+from scenes.errors import ConfigError, DataError
 from scenes.seeds import derive
+from scenes.world import World
 from schemas.dataset import Dataset
-from schemas.records import Pair, Sample
-
-SHARES = {"val": 0.1, "test_id": 0.15, "test_ood": 0.15}
-"""Shares of the scenes; the rest is for training. Every split gets at least one scene."""
+from schemas.records import Pair
 
 
-def cross_view(dataset: Dataset, seed: int = 0) -> dict[str, list[Pair]]:
-    """The paper's scheme: train, val and test_id see one view twice; test_ood another at the end.
+@dataclass(frozen=True)
+class Division:
+    """A data set divided.
 
-    With the preset `star` a scene of test_ood gives two pairs, so that test_id and test_ood
-    together hold one third each of center, left and right.
-
-    Raises:
-        ConfigError: the data set has too few scenes, or no pairs of the kind asked for.
+    Attributes:
+        options: how.
+        splits: the questions of each split, by sample.
+        decided: what the scheme chose by itself, or was told: bins, numbers, combinations.
+        unused: number of scenes in no split.
     """
-    same: dict[str, list[Pair]] = {}
-    other: dict[str, list[Pair]] = {}
-    for sample in dataset.samples():
-        pairs = all_pairs(sample)
-        same[sample.id] = [p for p in pairs if p.initial == p.final]
-        other[sample.id] = [p for p in pairs if p.initial != p.final]
-    if len(same) < len(SHARES) + 1:
-        raise ConfigError(
-            f"{dataset.root}: {len(same)} samples cannot be divided into {len(SHARES) + 1} splits; "
-            f"render more"
-        )
-    for kind, pairs_of in (("seen twice from one camera", same), ("seen from two cameras", other)):
-        if not all(pairs_of.values()):
-            raise ConfigError(
-                f"{dataset.root}: cross-view needs scenes {kind}, which its cameras.initial and "
-                f"cameras.final do not give; render with the preset star, trance or random-view"
-            )
-    order = sorted(same, key=lambda i: derive(seed, "cross-view", i))
-    result: dict[str, list[Pair]] = {}
-    start = 0
-    for name, share in SHARES.items():
-        end = start + max(1, round(share * len(order)))
-        pairs_of = other if name == "test_ood" else same
-        result[name] = [p for i in sorted(order[start:end]) for p in pairs_of[i]]
-        start = end
-    result["train"] = [p for i in sorted(order[start:]) for p in same[i]]
-    return {name: result[name] for name in ("train", *SHARES)}
+
+    options: Options
+    splits: Mapping[str, Sequence[Question]]
+    decided: Mapping[str, Any]
+    unused: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `scheme.json`."""
+        return {
+            "scheme": self.options.scheme,
+            "seed": self.options.seed,
+            "proportions": dict(self.options.proportions),
+            **self.decided,
+            "scenes": {k: len({q.pair.sample for q in v}) for k, v in self.splits.items()},
+            "pairs": {name: len(questions) for name, questions in self.splits.items()},
+            "unused": self.unused,
+        }
+
+    def remarks(self) -> list[str]:
+        """What a user should know beyond the sizes."""
+        lines = []
+        if "max_objects" in self.decided:
+            lines.append(f"training has up to {self.decided['max_objects']} visible objects")
+        if "hold_out" in self.decided:
+            words = ", ".join("+".join(pair) for pair in self.decided["hold_out"])
+            lines.append(f"held out of training: {words}")
+        if self.unused:
+            lines.append(f"{self.unused} scenes are in no split")
+        return lines
 
 
-SCHEMES = {"cross-view": cross_view}
-
-
-def split(dataset: Dataset, scheme: str = "cross-view", seed: int = 0) -> dict[str, list[Pair]]:
+def split(
+    dataset: Dataset, scheme: str = "cross-view", seed: int = 0, **options: Any
+) -> dict[str, list[Pair]]:
     """Divide a data set and write `splits/<scheme>/<split>.jsonl`.
+
+    Args:
+        options: further fields of `Options`.
 
     Raises:
         ConfigError: unknown scheme, or one that this data set cannot give.
     """
+    division = divide(
+        read_scenes(dataset), dataset.world, Options(scheme, seed, **options), str(dataset.root)
+    )
+    write(dataset, division)
+    return {name: [q.pair for q in questions] for name, questions in division.splits.items()}
+
+
+def read_scenes(dataset: Dataset) -> Iterator[Scene]:
+    """All samples of a data set, in order."""
+    world = dataset.world
+    return (scene_of(sample, world) for sample in dataset.samples())
+
+
+def divide(scenes: Iterable[Scene], world: World, options: Options, where: str) -> Division:
+    """Divide scenes: a pure function of them and the options.
+
+    Args:
+        where: the data set, for errors.
+
+    Raises:
+        ConfigError: unknown scheme or split, or something that these scenes cannot give.
+    """
+    if options.scheme not in SCHEMES:
+        raise ConfigError(f"--scheme {options.scheme}: is unknown; known are {', '.join(SCHEMES)}")
+    scenes = sorted(scenes, key=lambda scene: scene.id)
+    parts, decided = SCHEMES[options.scheme](scenes, world, options, where)
+    chosen = _allot(parts, len(scenes), options, where)
+    splits = {
+        name: [
+            question
+            for scene in sorted(chosen[name], key=lambda scene: scene.id)
+            for question in scene.questions
+            if part.shows(question)
+        ]
+        for name, part in parts.items()
+        if name in chosen
+    }
+    used = sum(map(len, chosen.values()))
+    return Division(options, splits, decided, len(scenes) - used)
+
+
+def write(dataset: Dataset, division: Division, by_difficulty: bool = False) -> None:
+    """Write `splits/<scheme>/<split>.jsonl`, and `scheme.json` that says how it was made.
+
+    What an earlier run wrote for this scheme is deleted first, so that even an interrupted run
+    leaves no scene in two splits.
+
+    Args:
+        by_difficulty: easy questions first, instead of by sample.
+
+    Raises:
+        DataError: the files cannot be written.
+    """
+    scheme = division.options.scheme
+    folder = dataset.root / "splits" / scheme
+    try:
+        for path in folder.glob("*.jsonl"):
+            path.unlink()
+        for name, questions in division.splits.items():
+            ordered = sorted(questions, key=lambda q: q.difficulty) if by_difficulty else questions
+            rated = {q.pair: q.difficulty for q in ordered}
+            dataset.write_split(f"{scheme}/{name}", rated, rated)
+        dataset.write_scheme(scheme, division.to_json())
+    except OSError as problem:
+        raise DataError(f"{folder}: cannot be written ({problem.strerror})") from None
+
+
+def _allot(
+    parts: Mapping[str, Part], total: int, options: Options, where: str
+) -> dict[str, list[Scene]]:
+    """The scenes of every split that has any.
+
+    Splits that draw from other scenes than training come first, those with the fewest scenes to
+    draw from before the others; they prefer scenes that training cannot use.
+    """
+    _check_proportions(options, parts)
+    train = parts["train"]
+    trainable = {scene.id for scene in train.pool}
+    chosen: dict[str, list[Scene]] = {}
+    taken: set[str] = set()
+
+    def size(name: str, least: int) -> int:
+        """How many scenes a split gets, which has `least` of them if nobody asks for more."""
+        given = options.proportions.get(name, parts[name].share)
+        if name not in options.proportions:
+            return max(least, 1, round(given * total))
+        return given if isinstance(given, int) else max(1, round(given * total)) if given else 0
+
+    def too_many(name: str, wanted: int, there: int) -> ConfigError:
+        return ConfigError(
+            f"{where}: {options.scheme}/{name} cannot have {wanted} of {total} scenes: {there} are "
+            f"left that could be in it; render more, or choose smaller --proportions"
+        )
+
+    apart = [name for name, part in parts.items() if part.pool is not train.pool]
+    for name in sorted(apart, key=lambda name: len(parts[name].pool)):
+        pool = [scene for scene in parts[name].pool if scene.id not in taken]
+        bound = [scene for scene in pool if scene.id not in trainable]
+        free = [scene for scene in pool if scene.id in trainable]
+        wanted = size(name, len(bound))
+        if wanted > len(pool):
+            raise too_many(name, wanted, len(pool))
+        first = min(wanted, len(bound))
+        chosen[name] = [
+            *stratify(bound, {name: first}, options.seed)[name],
+            *stratify(free, {name: wanted - first}, options.seed)[name],
+        ]
+        taken |= {scene.id for scene in chosen[name]}
+
+    pool = [scene for scene in train.pool if scene.id not in taken]
+    sizes: dict[str, int] = {}
+    for name in (n for n, part in parts.items() if part.pool is train.pool and n != "train"):
+        sizes[name] = size(name, 0)
+        if sum(sizes.values()) > len(pool):
+            there = len(pool) - sum(sizes.values()) + sizes[name]
+            raise too_many(name, sizes[name], there)
+    there = len(pool) - sum(sizes.values())
+    wanted = size("train", 0) if "train" in options.proportions else max(1, there)
+    if wanted > there or wanted < 1:
+        raise too_many("train", wanted, there)
+    chosen |= stratify(pool, {**sizes, "train": wanted}, options.seed)
+    return {name: scenes for name, scenes in chosen.items() if scenes}
+
+
+def _check_proportions(options: Options, parts: Iterable[str]) -> None:
+    for name, value in options.proportions.items():
+        if name not in parts:
+            raise ConfigError(
+                f"--proportions {name}: {options.scheme} has no such split here; it has "
+                f"{', '.join(parts)}"
+            )
+        if value < 0 or (isinstance(value, float) and not value <= 1):
+            raise ConfigError(
+                f"--proportions {name}={value}: write a share of the scenes from 0.0 to 1.0, or a "
+                "number of scenes"
+            )
+
+
+def stratify(
+    scenes: Sequence[Scene], sizes: Mapping[str, int], seed: int
+) -> dict[str, list[Scene]]:
+    """Divide scenes so that every part has its share of every label, as far as counts allow.
+
+    In an order of chance, each scene goes to the part that lacks most of its labels, relative to
+    what is the part's share of them (a simple form of iterative stratification: Sechidis,
+    Tsoumakas and Vlahavas, ECML PKDD 2011).
+
+    Args:
+        sizes: exact number of scenes of each part; together at most all of them.
+    """
+    rest = ""  # scenes that are in no part
+    room = {**sizes, rest: len(scenes) - sum(sizes.values())}
+    counts = Counter(label for scene in scenes for label in scene.labels)
+    share = {
+        label: {name: count * room[name] / len(scenes) for name in room if room[name]}
+        for label, count in counts.items()
+    }
+    lacking = {label: dict(parts) for label, parts in share.items()}
+    result: dict[str, list[Scene]] = {name: [] for name in room}
+    for scene in sorted(scenes, key=lambda scene: derive(seed, "split", scene.id)):
+        needs = {
+            name: sum(lacking[label][name] / share[label][name] for label in scene.labels)
+            for name, places in room.items()
+            if places
+        }
+        best = max(needs, key=needs.__getitem__)
+        result[best].append(scene)
+        room[best] -= 1
+        for label in scene.labels:
+            lacking[label][best] -= 1
+    return {name: result[name] for name in sizes}
+
+
+OPTIONS = {
+    "angles": "view-angle",
+    "max_objects": "objects",
+    "attributes": "compositional",
+    "hold_out": "compositional",
+}
+"""Options that belong to one scheme."""
+
+
+def parse_options(
+    scheme: str, seed: int, proportions: str, given: Mapping[str, str | int]
+) -> Options:
+    """Options as they are written on the command line.
+
+    Args:
+        given: values of the options that belong to one scheme, by their names in `Options`.
+
+    Raises:
+        ConfigError: a text has another form, or an option is of another scheme.
+    """
     if scheme not in SCHEMES:
         raise ConfigError(f"--scheme {scheme}: is unknown; known are {', '.join(SCHEMES)}")
-    splits = SCHEMES[scheme](dataset, seed)
-    for name, pairs in splits.items():
-        dataset.write_split(f"{scheme}/{name}", pairs)
-    return splits
+    parsed: dict[str, Any] = {}
+    for name, value in given.items():
+        option = f"--{name.replace('_', '-')}"
+        if OPTIONS[name] != scheme:
+            raise ConfigError(f"{option}: is for --scheme {OPTIONS[name]}, not for {scheme}")
+        parse = _PARSERS.get(name)
+        parsed[name] = parse(str(value)) if parse else value
+    return Options(scheme, seed, parse_proportions(proportions), **parsed)
 
 
-def all_pairs(sample: Sample) -> list[Pair]:
-    """Every combination of an initial and a final image of a sample."""
-    cameras = {
-        state: [i.camera for i in sample.images if i.state == state]
-        for state in ("initial", "final")
-    }
-    return [Pair(sample.id, a, b) for a in cameras["initial"] for b in cameras["final"]]
+def parse_proportions(text: str) -> dict[str, float]:
+    """`val=0.1,test_id=200`: a number with a point is a share of the scenes, any other a count.
+
+    >>> parse_proportions("val=0.1,test_id=200")
+    {'val': 0.1, 'test_id': 200}
+
+    Raises:
+        ConfigError: the text has another form.
+    """
+    proportions: dict[str, float] = {}
+    for piece in filter(None, (piece.strip() for piece in text.split(","))):
+        name, _, number = (part.strip() for part in piece.partition("="))
+        try:
+            value = float(number) if "." in number else int(number)
+        except ValueError:
+            value = -1
+        if not name or name in proportions or not value >= 0:
+            raise ConfigError(
+                f"--proportions {piece}: write name=share or name=number once for each split, "
+                "such as val=0.1,test_id=200"
+            )
+        proportions[name] = value
+    return proportions
+
+
+def parse_angles(text: str) -> tuple[int, ...]:
+    """`15,45,90`.
+
+    Raises:
+        ConfigError: the text has another form.
+    """
+    pieces = [piece.strip() for piece in text.split(",")]
+    if not all(piece.isascii() and piece.isdigit() for piece in pieces):
+        raise ConfigError(f"--angles {text}: write whole numbers of degrees, such as 15,45,90")
+    return tuple(map(int, pieces))
+
+
+def parse_attributes(text: str) -> tuple[str, str]:
+    """`shape,color`.
+
+    Raises:
+        ConfigError: the text has another form.
+    """
+    return _two(text, ",", f"--attributes {text}: write two attributes, such as shape,color")
+
+
+def parse_hold_out(text: str) -> tuple[tuple[str, str], ...]:
+    """`cube+red,sphere+blue`.
+
+    Raises:
+        ConfigError: the text has another form.
+    """
+    problem = f"--hold-out {text}: write pairs of values, such as cube+red,sphere+blue"
+    return tuple(_two(piece, "+", problem) for piece in text.split(","))
+
+
+def _two(text: str, separator: str, problem: str) -> tuple[str, str]:
+    first, _, second = (word.strip() for word in text.partition(separator))
+    if not first or not second or separator in second:
+        raise ConfigError(problem)
+    return first, second
+
+
+_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "angles": parse_angles,
+    "attributes": parse_attributes,
+    "hold_out": parse_hold_out,
+}

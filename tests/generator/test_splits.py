@@ -1,18 +1,28 @@
-"""`tvr split`: no scene in two splits, and each split sees what it should."""
+"""`tvr split`: no scene in two splits, each split sees what it should and has its share."""
 
 import json
+import math
 import shutil
+from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.splits import all_pairs, cross_view
+from generator.questions import Question, Scene, all_pairs, difficulty, scene_of
+from generator.schemes import SCHEMES, Options
+from generator.splits import divide, parse_hold_out, parse_proportions, split, stratify
 from scenes.errors import ConfigError
+from scenes.world import ATTRIBUTES, LOOKS, World
+from schemas.config import load_config
 from schemas.dataset import Dataset
-from tests.generator.command import SMALLEST, refused, render, tvr
+from schemas.records import Pair
+from tests.generator.command import refused, tvr
 
 NAMES = ["train", "val", "test_id", "test_ood"]
+WORLD = World.from_config(load_config("star")["world"])
+COLOR, SHAPE = LOOKS.index("color"), LOOKS.index("shape")
 
 
 @pytest.fixture
@@ -20,66 +30,364 @@ def writable(star, tmp_path):
     return shutil.copytree(star, tmp_path / "data")
 
 
-def lines(root):
-    folder = root / "splits" / "cross-view"
+def lines(root, scheme="cross-view"):
     return {
-        name: [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
-        for name in NAMES
+        path.stem: [json.loads(line) for line in path.read_text().splitlines()]
+        for path in (root / "splits" / scheme).glob("*.jsonl")
     }
 
 
-def test_files_and_lines(writable):
-    assert tvr("split", writable).returncode == 0
-    found = lines(writable)
-    assert sorted(p.name for p in (writable / "splits/cross-view").iterdir()) == sorted(
-        f"{n}.jsonl" for n in NAMES
-    )
-    keys = {tuple(line) for split in found.values() for line in split}
-    assert keys == {("sample", "initial", "final")}
-    assert {line["sample"] for split in found.values() for line in split} == {
-        f"{i:06d}" for i in range(8)
+def make_scenes(count, views=(0.0, 34.0, 36.0), looks_of=None):
+    """Scenes with every number of objects and transformations in turn, and random attributes."""
+    rng = np.random.default_rng(count)
+    scenes = []
+    for i in range(count):
+        name, objects = f"{i:06d}", 1 + i % 10
+        changes = 1 + (i // 10) % 4
+        attributes = rng.choice(LOOKS, size=min(changes, objects), replace=False)
+        looks = {tuple(rng.choice(WORLD.values(a)) for a in LOOKS) for _ in range(objects)}
+        angles = views(i) if callable(views) else views
+        questions = tuple(
+            Question(Pair(name, "center", f"view{k}" if angle else "center"), angle, 0.5)
+            for k, angle in enumerate(angles)
+        )
+        scenes.append(
+            Scene(name, objects, changes, frozenset(attributes), frozenset(looks), questions)
+        )
+    return scenes
+
+
+def divided(scenes, scheme="cross-view", **options):
+    division = divide(scenes, WORLD, Options(scheme, **options), "data")
+    return division, {
+        name: {q.pair.sample for q in questions} for name, questions in division.splits.items()
     }
-    dataset = Dataset.open(writable)
-    assert dataset.split_names() == sorted(f"cross-view/{n}" for n in NAMES)
-    assert [p.to_json() for p in dataset.split("cross-view/test_ood")] == found["test_ood"]
+
+
+def sizes(parts):
+    return {name: len(scenes) for name, scenes in parts.items()}
+
+
+# All schemes
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@settings(max_examples=15)
+@given(count=st.integers(20, 90), seed=st.integers(0, 10**9))
+def test_no_scene_is_in_two_splits_and_any_order_gives_the_same(scheme, count, seed):
+    scenes = make_scenes(count)
+    division, parts = divided(scenes, scheme, seed=seed)
+    assert list(parts)[0] == "train"
+    assert all(parts.values())
+    assert sum(map(len, parts.values())) == len(set().union(*parts.values()))
+    assert division.unused == count - sum(map(len, parts.values())) == 0
+    assert divided(scenes[::-1], scheme, seed=seed)[0].splits == division.splits
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_seeds_differ(scheme):
+    scenes = make_scenes(60)
+    assert len({repr(divided(scenes, scheme, seed=seed)[0].splits) for seed in range(5)}) == 5
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_same_command_writes_the_same_bytes_and_is_valid(scheme, writable):
+    def run(seed):
+        done = tvr("split", writable, "--scheme", scheme, "--seed", seed)
+        assert done.returncode == 0, done.stderr
+        return {p: p.read_bytes() for p in writable.glob("splits/*/*")}
+
+    first = run("3")
+    assert run("4") != first
+    assert run("3") == first
+    found = lines(writable, scheme)
+    assert {tuple(line) for split in found.values() for line in split} == {
+        ("sample", "initial", "final", "difficulty")
+    }
+    about = json.loads((writable / "splits" / scheme / "scheme.json").read_text())
+    assert about["scheme"] == scheme and about["seed"] == 3
+    assert about["pairs"] == {name: len(split) for name, split in found.items()}
     assert tvr("validate", writable).returncode == 0
 
 
-def check(splits):
-    scenes = [{p.sample for p in pairs} for pairs in splits.values()]
-    assert all(scenes)
-    assert sum(map(len, scenes)) == len(set().union(*scenes)) == 8
-    for name, pairs in splits.items():
-        other = name == "test_ood"
-        assert all((p.initial != p.final) == other for p in pairs)
-    assert {p.final for p in splits["test_ood"]} == {"left", "right"}
-    assert {p.initial for pairs in splits.values() for p in pairs} == {"center"}
-    assert len(splits["train"]) == max(map(len, splits.values()))
+@pytest.mark.parametrize("scheme", ["cross-view", "objects", "compositional"])
+def test_every_split_has_its_share_of_every_label(scheme):
+    scenes = {scene.id: scene for scene in make_scenes(1000)}
+    _, parts = divided(scenes.values(), scheme)
+    pools = [NAMES] if scheme == "cross-view" else [NAMES[:3]]
+    for pool in pools:
+        whole = [scenes[i] for name in pool for i in parts[name]]
+        expected = Counter(label for scene in whole for label in scene.labels)
+        for name in pool:
+            found = Counter(label for i in parts[name] for label in scenes[i].labels)
+            for label, count in expected.items():
+                assert abs(found[label] - count * len(parts[name]) / len(whole)) < 5, label
 
 
-@settings(max_examples=25)
-@given(seed=st.integers(0, 10**9))
-def test_any_seed(star, seed):
+def test_stratified_is_better_than_drawn_at_random():
+    scenes = make_scenes(400)
+    sized = {"a": 40, "b": 60}
+
+    def distance(part):
+        found = Counter(label for scene in part for label in scene.labels)
+        whole = Counter(label for scene in scenes for label in scene.labels)
+        return sum(abs(found[k] - n * len(part) / len(scenes)) for k, n in whole.items())
+
+    parts = stratify(scenes, sized, 0)
+    assert {name: len(part) for name, part in parts.items()} == sized
+    drawn = [
+        distance([scenes[k] for k in np.random.default_rng(seed).permutation(400)[:40]])
+        for seed in range(20)
+    ]
+    assert distance(parts["a"]) < 0.7 * min(drawn)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_shares_and_numbers(scheme):
+    names = list(divided(make_scenes(200), scheme)[1])
+    _, parts = divided(
+        make_scenes(200), scheme, proportions={"train": 20, "val": 0.05, names[-1]: 7}
+    )
+    assert (len(parts["train"]), len(parts["val"]), len(parts[names[-1]])) == (20, 10, 7)
+    _, parts = divided(make_scenes(200), scheme, proportions={"val": 0, "train": 1})
+    assert "val" not in parts and len(parts["train"]) == 1
+
+
+def test_a_split_left_out_is_deleted(writable):
+    assert tvr("split", writable).returncode == 0
+    assert set(lines(writable)) == set(NAMES)
+    done = tvr("split", writable, "--proportions", "val=0,test_id=2")
+    assert done.returncode == 0
+    found = lines(writable)
+    assert set(found) == {"train", "test_id", "test_ood"}
+    assert len({line["sample"] for line in found["test_id"]}) == 2
+    assert "test_id.jsonl: 2 pairs of 2 scenes" in done.stdout
+
+
+def test_scenes_in_no_split_are_counted(writable):
+    done = tvr("split", writable, "--proportions", "train=3")
+    assert "2 scenes are in no split" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--scheme", "across"], "known are cross-view, view-angle"),
+        (["--proportions", "vale=0.1"], "--proportions vale: cross-view has no such split"),
+        (["--proportions", "val"], "--proportions val: write name=share"),
+        (["--proportions", "val=a"], "--proportions val=a: write"),
+        (["--proportions", "val=-1"], "--proportions val=-1"),
+        (["--proportions", "val=1.5"], "--proportions val=1.5"),
+        (["--proportions", "val=nan"], "--proportions val=nan"),
+        (["--proportions", "val=1,val=2"], "once for each split"),
+        (["--proportions", "val=9"], "cross-view/val cannot have 9 of 8 scenes"),
+        (["--proportions", "val=0.5,test_id=0.5"], "cross-view/test_"),
+        (["--proportions", "train=0"], "cross-view/train cannot have 0"),
+        (["--angles", "10"], "--angles: is for --scheme view-angle"),
+        (["--scheme", "view-angle", "--angles", "a,b"], "--angles a,b: write whole numbers"),
+        (["--scheme", "view-angle", "--angles", "45,15"], "rising"),
+        (["--scheme", "view-angle", "--angles", "15,180"], "rising"),
+        (["--scheme", "view-angle", "--angles", "90"], "0 to 38 degrees. Choose other --angles"),
+        (["--scheme", "objects", "--max-objects", "10"], "Choose another --max-objects"),
+        (["--scheme", "objects", "--max-objects", "0"], "max-objects"),
+        (["--scheme", "compositional", "--hold-out", "cube"], "--hold-out cube: write pairs"),
+        (["--scheme", "compositional", "--hold-out", "cube+pink"], "--hold-out pink: is no color"),
+        (["--scheme", "compositional", "--attributes", "shape"], "write two attributes"),
+        (["--scheme", "compositional", "--attributes", "shape,shape"], "two different"),
+        (["--scheme", "compositional", "--attributes", "shape,position"], "position: is unknown"),
+        (
+            [
+                *("--scheme", "compositional", "--attributes", "shape,size"),
+                *("--hold-out", "cube+small,cube+medium,cube+large"),
+            ],
+            "training would never see shape cube",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(star, arguments, expected):
+    assert expected in refused("split", star, *arguments)
+    assert not (star / "splits").exists()
+
+
+def test_a_folder_that_is_no_data_set(tmp_path):
+    assert "not a data set" in refused("split", tmp_path, status=1)
+
+
+def test_too_few_scenes():
+    with pytest.raises(ConfigError, match="train cannot have 1 of 3 scenes.*render more"):
+        divided(make_scenes(3))
+    with pytest.raises(ConfigError, match="render more"):
+        divided([])
+
+
+def test_texts():
+    assert parse_proportions(" val = 0.25, test_id=3,") == {"val": 0.25, "test_id": 3}
+    assert parse_proportions("") == {}
+    assert parse_hold_out("cube+red, sphere+blue") == (("cube", "red"), ("sphere", "blue"))
+
+
+# cross-view
+
+
+def test_cross_view(star):
     dataset = Dataset.open(star)
-    splits = cross_view(dataset, seed)
-    assert list(splits) == NAMES
-    check(splits)
-    assert cross_view(dataset, seed) == splits
+    world = dataset.world
+    for seed in range(20):
+        division = divide(
+            (scene_of(s, world) for s in dataset.samples()), world, Options(seed=seed), "data"
+        )
+        assert list(division.splits) == NAMES
+        for name, questions in division.splits.items():
+            assert all((q.pair.initial != q.pair.final) == (name == "test_ood") for q in questions)
+        assert {q.pair.final for q in division.splits["test_ood"]} == {"left", "right"}
+        counts = [len({q.pair.sample for q in s}) for s in division.splits.values()]
+        assert counts == [5, 1, 1, 1]
 
 
-def test_seeds_differ(star):
+def test_a_data_set_of_one_view_has_no_cross_view_split(tiny):
+    line = refused("split", tiny)
+    assert "cross-view" in line and "cameras" in line
+    assert not (tiny / "splits").exists()
+
+
+# view-angle
+
+
+def test_view_angle_trains_on_the_smallest():
+    division, parts = divided(make_scenes(100), "view-angle", angles=(15, 35, 90))
+    assert sizes(parts) == {
+        "train": 60,
+        "val": 10,
+        "test_000-015": 10,
+        "test_015-035": 10,
+        "test_035-090": 10,
+    }
+    ranges = {name: {q.angle for q in questions} for name, questions in division.splits.items()}
+    assert ranges == {
+        "train": {0},
+        "val": {0},
+        "test_000-015": {0},
+        "test_015-035": {34},
+        "test_035-090": {36},
+    }
+
+
+def test_rare_angles_come_first_and_scenes_without_small_ones_are_tests():
+    """Ten scenes have 100 degrees; twenty have 60 only, so that nobody could train on them."""
+
+    def views(i):
+        return (60.0,) if i % 5 == 0 else (0.0, 60.0, 100.0) if i % 10 == 1 else (0.0, 60.0)
+
+    scenes = make_scenes(100, views)
+    division, parts = divided(scenes, "view-angle")
+    assert {f"{i:06d}" for i in range(0, 100, 5)} == parts["test_045-090"]
+    assert len(parts["test_090-135"]) == 10
+    assert all(q.angle == 100 for q in division.splits["test_090-135"])
+    with pytest.raises(ConfigError, match="view-angle/test_090-135 cannot have 11 of 100 scenes"):
+        divided(scenes, "view-angle", proportions={"test_090-135": 11})
+
+
+def test_opposite_views_are_in_the_last_bin():
+    _, parts = divided(make_scenes(30, (0.0, 180.0)), "view-angle")
+    assert list(parts) == ["train", "val", "test_000-015", "test_135-180"]
+
+
+# objects
+
+
+def test_objects_trains_on_few():
+    scenes = {scene.id: scene for scene in make_scenes(100)}
+    division, parts = divided(scenes.values(), "objects")
+    assert sizes(parts) == {"train": 25, "val": 10, "test_id": 15, "test_ood": 50}
+    for name, ids in parts.items():
+        assert {scenes[i].objects > 5 for i in ids} == {name == "test_ood"}
+    assert division.decided == {"max_objects": 5}
+    assert {
+        scenes[i].objects for i in divided(scenes.values(), "objects", max_objects=9)[1]["test_ood"]
+    } == {10}
+
+
+# compositional
+
+
+def combinations(scene):
+    return {(look[SHAPE], look[COLOR]) for look in scene.looks}
+
+
+@pytest.mark.parametrize("hold_out", [(), (("cube", "red"), ("sphere", "blue"))])
+def test_no_held_out_combination_is_in_training(hold_out):
+    scenes = {scene.id: scene for scene in make_scenes(300)}
+    division, parts = divided(scenes.values(), "compositional", hold_out=hold_out, seed=1)
+    held = {tuple(c) for c in division.decided["hold_out"]}
+    assert held == set(hold_out) or not hold_out
+    for name, ids in parts.items():
+        for i in ids:
+            assert combinations(scenes[i]).isdisjoint(held) == (name != "test_ood")
+    for k, attribute in enumerate(["shape", "color"]):
+        seen = {c[k] for i in parts["train"] for c in combinations(scenes[i])}
+        assert seen == set(WORLD.values(attribute))
+
+
+def test_so_few_are_held_out_that_half_can_be_trained_on():
+    for seed in range(5):
+        division, parts = divided(make_scenes(300), "compositional", seed=seed)
+        assert len(parts["test_ood"]) <= 150
+        assert 1 <= len(division.decided["hold_out"]) <= 3
+
+
+def test_other_attributes():
+    division, parts = divided(
+        make_scenes(300), "compositional", attributes=("material", "size"), hold_out=()
+    )
+    assert {m for m, _ in division.decided["hold_out"]} <= set(WORLD.values("material"))
+    assert parts["test_ood"]
+
+
+def test_every_state_and_every_object_counts(star):
+    """A combination that only comes about by a transformation is seen as well."""
     dataset = Dataset.open(star)
-    assert len({repr(cross_view(dataset, seed)) for seed in range(5)}) > 1
+    for sample in dataset.samples():
+        looks = scene_of(sample, dataset.world).looks
+        for state in sample.plan.states(dataset.world):
+            assert {(o.color, o.shape, o.size, o.material) for o in state} <= looks
 
 
-def test_the_same_command_writes_the_same_bytes(writable):
-    def run(*arguments):
-        assert tvr("split", writable, *arguments).returncode == 0
-        return {p: p.read_bytes() for p in writable.glob("splits/*/*")}
+# Difficulty
 
-    first = run("--seed", "3")
-    assert run("--seed", "4") != first
-    assert run("--seed", "3") == first
+
+def test_difficulty_by_hand(star):
+    dataset = Dataset.open(star)
+    for sample in dataset.samples():
+        for pair in all_pairs(sample):
+            views = [sample.image("initial", pair.initial), sample.image("final", pair.final)]
+            changed = {t.object for t in sample.plan.transformations}
+            shown = [o.pixels for v in views for o in v.objects if o.index in changed if o.pixels]
+            angle = scene_of(sample, dataset.world).questions[all_pairs(sample).index(pair)].angle
+            ingredients = [
+                (len(sample.plan.initial) - 1) / 9,
+                (len(sample.plan.transformations) - 1) / 3,
+                np.clip(math.log(3000 / (25 * min(shown))) / math.log(20), 0, 1),
+                math.sin(math.radians(angle / 2)),
+            ]
+            assert difficulty(sample, pair, dataset.world) == pytest.approx(
+                np.mean(ingredients), abs=1e-4
+            )
+            assert (angle == 0) == (pair.initial == pair.final)
+
+
+def test_difficulties_are_read_back_and_can_give_the_order(writable):
+    assert tvr("split", writable, "--by-difficulty").returncode == 0
+    dataset = Dataset.open(writable)
+    values = []
+    for name in dataset.split_names():
+        rated = dataset.difficulties(name)
+        assert list(rated) == dataset.split(name)
+        assert list(rated.values()) == sorted(rated.values())
+        values += rated.values()
+    assert 0 <= min(values) < max(values) <= 1
+    dataset.write_split("own/plain", dataset.split("cross-view/train"))
+    assert dataset.difficulties("own/plain") == {}
+    assert dataset.split("own/plain") == dataset.split("cross-view/train")
 
 
 def test_all_pairs_of_a_sample(star):
@@ -91,25 +399,20 @@ def test_all_pairs_of_a_sample(star):
     }
 
 
-def test_a_data_set_of_one_view_has_no_cross_view_split(tiny):
-    line = refused("split", tiny)
-    assert "cross-view" in line and "cameras" in line
-    assert not (tiny / "splits").exists()
-
-
-def test_too_few_samples(tmp_path):
-    render(tmp_path / "d", "--num-samples", "3", overrides=SMALLEST)
-    assert "3 samples" in refused("split", tmp_path / "d")
-    with pytest.raises(ConfigError, match="render more"):
-        cross_view(Dataset.open(tmp_path / "d"))
-
-
-def test_wrong_arguments(star, tmp_path):
-    assert "cross-view" in refused("split", star, "--scheme", "across")
-    assert "not a data set" in refused("split", tmp_path, status=1)
+def test_from_python(writable):
+    dataset = Dataset.open(writable)
+    splits = split(dataset, "objects", seed=2, proportions={"val": 1})
+    assert {f"objects/{name}" for name in splits} == set(dataset.split_names())
+    assert all(dataset.split(f"objects/{name}") == pairs for name, pairs in splits.items())
 
 
 def test_a_split_that_does_not_exist_names_the_others(writable):
     tvr("split", writable)
     with pytest.raises(Exception, match="test_odd.*cross-view/test_ood"):
         Dataset.open(writable).split("cross-view/test_odd")
+
+
+def test_all_attributes_are_labels():
+    assert set(LOOKS) < set(ATTRIBUTES)
+    scene = make_scenes(1)[0]
+    assert dict(scene.labels)["objects"] == scene.objects

@@ -1,0 +1,256 @@
+"""One HTML file to look at a data set with: no server, no network.
+
+The page holds small pictures and the JSON of every sample; full pictures are in it too if there
+are few, else it links to the files beside it. What comes from files is untrusted: it travels as
+JSON and the page's script only ever writes it as text. A policy in the page keeps browsers from
+running or loading anything else.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import PIL.Image
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from generator.questions import all_pairs, angle_of, difficulty
+from generator.stats import Collector, figures
+from scenes.errors import DataError
+from scenes.language import answer_words
+from scenes.states import visible_objects
+from schemas.checks import read_text
+from schemas.dataset import Dataset, write_whole
+from schemas.records import Pair, Sample
+
+FOLDER = Path(__file__).parent
+TEMPLATE = "gallery.html.jinja"
+
+THUMBNAIL = (120, 90)
+"""Largest width and height of a picture in the grid, in pixels."""
+
+THUMBNAILS = 4
+"""Pictures of a sample that get one: the first initial ones and final ones."""
+
+EMBED = 8_000_000
+"""Full pictures and masks are in the page if all together have at most this many bytes."""
+
+
+class Answer(Protocol):
+    """What somebody answered to a question, marked.
+
+    Attributes:
+        right: whether it is right; None if that is not known.
+        chips: its triplets and the true ones it missed: text; right, partly, wrong, missed or
+            none; and words.
+        more: number of further predictions that have no chip.
+        reward: of the whole answer.
+        text: what was said; None if nothing.
+    """
+
+    @property
+    def right(self) -> bool | None: ...  # noqa: D102
+    @property
+    def chips(self) -> Sequence[tuple[str, str, str]]: ...  # noqa: D102
+    @property
+    def more(self) -> int: ...  # noqa: D102
+    @property
+    def reward(self) -> float: ...  # noqa: D102
+    @property
+    def text(self) -> str | None: ...  # noqa: D102
+
+
+class Page:
+    """A gallery in the making; samples are added one at a time.
+
+    Args:
+        dataset: what to show.
+        path: the file to write; pictures are linked relative to it.
+        answers: marked answers to some of the questions.
+    """
+
+    def __init__(self, dataset: Dataset, path: Path, answers: Mapping[Pair, Answer]) -> None:
+        self._dataset = dataset
+        self._path = Path(path)
+        self._answers = answers
+        self._ids = dataset.ids()
+        self._splits: dict[Pair, list[str]] = {}
+        for name in dataset.split_names():
+            for pair in dataset.split(name):
+                self._splits.setdefault(pair, []).append(name)
+        self._stats = Collector(dataset)
+        self._samples: list[dict[str, Any]] = []
+        self._bytes = 0
+
+    def choose(self, limit: int) -> list[str]:
+        """The samples to show: the first ones, or with answers those that have some first."""
+        answered = {pair.sample for pair in self._answers}
+        return sorted(sorted(self._ids, key=lambda i: (i not in answered, i))[:limit])
+
+    def add(self, sample: Sample) -> None:
+        """Take in a sample."""
+        self._stats.add(sample)
+        plan, world = sample.plan, self._dataset.world
+        folder = self._dataset.folder(sample.id)
+        small = [image for image in sample.images if image.state in ("initial", "final")]
+        images = {}
+        for image in sample.images:
+            files = [folder / name for name in (image.path, image.mask) if name]
+            self._bytes += sum(file.stat().st_size for file in files if file.is_file())
+            images[f"{image.state}-{image.camera}"] = {
+                "thumb": _thumbnail(files[0]) if image in small[:THUMBNAILS] else None,
+                "full": self._link(files[0]),
+                "mask": self._link(files[1]) if image.mask else None,
+            }
+        text = read_text(folder / "sample.json")
+        self._samples.append(
+            {
+                "id": sample.id,
+                "preset": plan.preset,
+                "objects": len(visible_objects(plan.initial, world)),
+                "triplets": [str(t) for t in plan.transformations],
+                "attributes": sorted({t.attribute for t in plan.transformations}),
+                "words": answer_words(plan.initial, plan.transformations, world),
+                "pairs": [self._pair(sample, pair) for pair in all_pairs(sample)],
+                "images": images,
+                "file": self._link(folder / "sample.json"),
+                "json": base64.b64encode(zlib.compress(text.encode(), 9)).decode(),
+            }
+        )
+
+    def _pair(self, sample: Sample, pair: Pair) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "initial": pair.initial,
+            "final": pair.final,
+            "angle": angle_of(sample, pair),
+            "difficulty": difficulty(sample, pair, self._dataset.world),
+            "splits": self._splits.get(pair, []),
+        }
+        answer = self._answers.get(pair)
+        if answer is not None:
+            document["said"] = {
+                "right": answer.right,
+                "chips": [list(chip) for chip in answer.chips],
+                "more": answer.more,
+                "reward": answer.reward,
+                "text": answer.text,
+            }
+        return document
+
+    def _link(self, file: Path) -> str:
+        """The way to a file from the page."""
+        start = os.path.realpath(self._path.parent)
+        return quote(Path(os.path.relpath(os.path.realpath(file.parent), start)).as_posix()) + (
+            f"/{quote(file.name)}"
+        )
+
+    def write(self) -> Path:
+        """Write the page with all samples taken in.
+
+        Raises:
+            DataError: there are none, or the file cannot be written.
+        """
+        stats = self._stats.result()
+        embedded = self._bytes <= EMBED
+        if embedded:
+            for sample in self._samples:
+                folder = self._dataset.folder(sample["id"])
+                for image in sample["images"].values():
+                    for key in ("full", "mask"):
+                        if image[key]:
+                            image[key] = _embedded(folder / image[key].rpartition("/")[2])
+        data = {
+            "name": self._dataset.root.resolve().name,
+            "answers": bool(self._answers),
+            "embedded": embedded,
+            "size": [self._dataset.config["image"][key] for key in ("width", "height")],
+            "colors": {k: list(v) for k, v in self._dataset.world.colors.items()},
+            "samples": self._samples,
+        }
+        html = render(
+            data,
+            total=len(self._ids),
+            figures={name: _url(png, "png") for name, png in figures(stats).items()},
+        )
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self._path, html)
+        except OSError as problem:
+            raise DataError(f"{self._path}: cannot be written ({problem.strerror})") from None
+        return self._path
+
+
+def render(data: Mapping[str, Any], total: int, figures: Mapping[str, str]) -> str:
+    """The HTML text.
+
+    Args:
+        data: what the script shows.
+        total: number of samples in the data set.
+        figures: data URLs of the statistics' figures by name.
+    """
+    script, style = (read_text(FOLDER / f"gallery.{kind}") for kind in ("js", "css"))
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        name=data["name"],
+        shown=len(data["samples"]),
+        total=total,
+        answers=data["answers"],
+        figures=figures,
+        script=Markup(script),
+        style=Markup(style),
+        script_hash=_hash(script),
+        style_hash=_hash(style),
+        data=Markup(script_json(data)),
+    )
+
+
+def script_json(data: Any) -> str:
+    r"""JSON that can stand in a script element: nothing in it can end the element.
+
+    >>> script_json("</script>")
+    '"\\u003c/script>"'
+    """
+    return json.dumps(data, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _url(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _thumbnail(file: Path) -> str | None:
+    """A small picture as data URL; None if there is no picture to be read."""
+    if file.is_symlink():
+        return None
+    try:
+        with PIL.Image.open(file) as picture:
+            small = picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError):
+        return None
+    small.thumbnail(THUMBNAIL, PIL.Image.Resampling.LANCZOS, reducing_gap=2)
+    stream = io.BytesIO()
+    small.save(stream, "WEBP", quality=65, method=2)
+    return _url(stream.getvalue(), "webp")
+
+
+def _embedded(file: Path) -> str | None:
+    """A picture as data URL, as it is; None if there is none."""
+    if file.is_symlink() or not file.is_file():
+        return None
+    return _url(file.read_bytes(), "png")

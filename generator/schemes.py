@@ -1,0 +1,224 @@
+"""The schemes of splitting: which scenes may be in which split, and which of their pairs it shows.
+
+How many scenes a split gets and which ones is decided in splits.py, for all schemes alike.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import Any, NamedTuple
+
+from generator.questions import Question, Scene
+from scenes.errors import ConfigError
+from scenes.seeds import shuffled
+from scenes.world import LOOKS, World
+
+ANGLES = (15, 45, 90, 135)
+"""Degrees between the bins of `view-angle`."""
+
+LEAST_TRAINABLE = 0.5
+"""`compositional` chooses so few combinations that this share of the scenes has none of them."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to divide.
+
+    Attributes:
+        scheme: a key of `SCHEMES`.
+        seed: another seed gives other scenes.
+        proportions: share of all scenes (a float) or number of scenes (an int) of some splits.
+        angles: for `view-angle`, degrees between its bins.
+        max_objects: for `objects`, the most visible objects in training; None for the middle.
+        attributes: for `compositional`, the two attributes that are combined.
+        hold_out: for `compositional`, pairs of their values; none to have some chosen.
+    """
+
+    scheme: str = "cross-view"
+    seed: int = 0
+    proportions: Mapping[str, float] = field(default_factory=dict)
+    angles: tuple[int, ...] = ANGLES
+    max_objects: int | None = None
+    attributes: tuple[str, str] = ("shape", "color")
+    hold_out: tuple[tuple[str, str], ...] = ()
+
+
+class Part(NamedTuple):
+    """One split of a scheme.
+
+    Attributes:
+        share: of all scenes, unless proportions say otherwise; the share of `train` is not used.
+        pool: the scenes that may be in it; each has a question that it shows.
+        shows: which questions of its scenes it has.
+    """
+
+    share: float
+    pool: Sequence[Scene]
+    shows: Callable[[Question], bool] = lambda question: True
+
+
+Recipe = tuple[dict[str, Part], dict[str, Any]]
+"""The splits by name, `train` first, and what the scheme has decided by itself."""
+
+
+def _cross_view(scenes: Sequence[Scene], world: World, options: Options, where: str) -> Recipe:
+    """The paper's scheme: train, val and test_id see one view twice; test_ood another at the end.
+
+    With the preset `star` a scene of test_ood gives two pairs, so that test_id and test_ood
+    together hold one third each of center, left and right.
+    """
+
+    def same(question: Question) -> bool:
+        return question.pair.initial == question.pair.final
+
+    def other(question: Question) -> bool:
+        return not same(question)
+
+    for kind, shows in (("seen twice from one camera", same), ("seen from two cameras", other)):
+        if not all(any(map(shows, scene.questions)) for scene in scenes):
+            raise ConfigError(
+                f"{where}: cross-view needs scenes {kind}, which its cameras.initial and "
+                f"cameras.final do not give; render with the preset star, trance or random-view"
+            )
+    return {
+        "train": Part(0, scenes, same),
+        "val": Part(0.1, scenes, same),
+        "test_id": Part(0.15, scenes, same),
+        "test_ood": Part(0.15, scenes, other),
+    }, {}
+
+
+def _view_angle(scenes: Sequence[Scene], world: World, options: Options, where: str) -> Recipe:
+    """Train on the smallest angles between the two views; one test for every bin of angles."""
+    edges = (0, *options.angles, 180)
+    if any(a >= b for a, b in zip(edges, edges[1:], strict=False)):
+        raise ConfigError(
+            f"--angles {','.join(map(str, options.angles))}: write rising whole numbers of degrees "
+            "between 0 and 180, such as 15,45,90"
+        )
+    bins: dict[str, Part] = {}
+    for low, high in zip(edges, edges[1:], strict=False):
+
+        def shows(question: Question, low: int = low, high: int = high) -> bool:
+            return low <= question.angle < high or question.angle == high == 180
+
+        pool = [scene for scene in scenes if any(map(shows, scene.questions))]
+        if pool:
+            bins[f"test_{low:03}-{high:03}"] = Part(0, pool, shows)
+    if len(bins) < 2:
+        angles = sorted(q.angle for scene in scenes for q in scene.questions) or [0]
+        raise ConfigError(
+            f"{where}: view-angle needs views that differ by angles of more than one bin; here "
+            f"they differ by {angles[0]:.0f} to {angles[-1]:.0f} degrees. Choose other --angles, "
+            "or render with the preset star, orbit or random-view"
+        )
+    _, first, shows_first = next(iter(bins.values()))
+    tests = {name: part._replace(share=0.3 / len(bins)) for name, part in bins.items()}
+    training = {"train": Part(0, first, shows_first), "val": Part(0.1, first, shows_first)}
+    return {**training, **tests}, {"angles": list(options.angles)}
+
+
+def _objects(scenes: Sequence[Scene], world: World, options: Options, where: str) -> Recipe:
+    """Train on scenes with few objects, test on such scenes and on those with many."""
+    counts = sorted({scene.objects for scene in scenes}) or [0]
+    most = options.max_objects
+    if most is None:
+        most = (counts[0] + counts[-1]) // 2
+    few = [scene for scene in scenes if scene.objects <= most]
+    many = [scene for scene in scenes if scene.objects > most]
+    if not few or not many:
+        raise ConfigError(
+            f"{where}: objects needs scenes with up to {most} visible objects and scenes with "
+            f"more; here they have {counts[0]} to {counts[-1]}. Choose another --max-objects, or "
+            "render with a wider range objects.visible"
+        )
+    return {
+        "train": Part(0, few),
+        "val": Part(0.1, few),
+        "test_id": Part(0.15, few),
+        "test_ood": Part(0, many),
+    }, {"max_objects": most}
+
+
+def _compositional(scenes: Sequence[Scene], world: World, options: Options, where: str) -> Recipe:
+    """Train without some combinations of two attributes, as CLEVR's CoGenT; test on them."""
+    first, second = (_look(attribute) for attribute in options.attributes)
+    if first == second:
+        raise ConfigError(f"--attributes {','.join(options.attributes)}: name two different ones")
+
+    def parted(held: Sequence[tuple[str, str]]) -> tuple[list[Scene], list[Scene]]:
+        without: list[Scene] = []
+        having: list[Scene] = []
+        for scene in scenes:
+            seen = {(look[first], look[second]) for look in scene.looks}
+            (without if seen.isdisjoint(held) else having).append(scene)
+        return without, having
+
+    if options.hold_out:
+        held = list(dict.fromkeys(options.hold_out))
+        _check_hold_out(held, options.attributes, world)
+        without, having = parted(held)
+    else:
+        held = _choose_hold_out(options, world)
+        without, having = parted(held)
+        while len(held) > 1 and len(without) < LEAST_TRAINABLE * len(scenes):
+            held.pop()
+            without, having = parted(held)
+    words = ", ".join("+".join(combination) for combination in held)
+    if not without or not having:
+        which = "every scene has" if having else "no scene has"
+        raise ConfigError(
+            f"{where}: compositional needs scenes with and without the combinations held out, and "
+            f"{which} some of {words}; choose others with --hold-out"
+        )
+    return {
+        "train": Part(0, without),
+        "val": Part(0.1, without),
+        "test_id": Part(0.15, without),
+        "test_ood": Part(0, having),
+    }, {"attributes": list(options.attributes), "hold_out": [list(c) for c in held]}
+
+
+def _look(attribute: str) -> int:
+    if attribute not in LOOKS:
+        raise ConfigError(f"--attributes {attribute}: is unknown; known are {', '.join(LOOKS)}")
+    return LOOKS.index(attribute)
+
+
+def _check_hold_out(
+    held: Sequence[tuple[str, str]], attributes: tuple[str, str], world: World
+) -> None:
+    """Known values only, and every value stays in training with some partner."""
+    for k, attribute in enumerate(attributes):
+        partners = set(world.values(attributes[1 - k]))
+        for value in {combination[k] for combination in held}:
+            if value not in world.values(attribute):
+                raise ConfigError(
+                    f"--hold-out {value}: is no {attribute} of this data set; known are "
+                    f"{', '.join(world.values(attribute))}"
+                )
+            if {c[1 - k] for c in held if c[k] == value} >= partners:
+                raise ConfigError(
+                    f"--hold-out: training would never see {attribute} {value}; hold out fewer "
+                    "combinations of it"
+                )
+
+
+def _choose_hold_out(options: Options, world: World) -> list[tuple[str, str]]:
+    """One combination for each value of the first attribute, with different partners."""
+    firsts, seconds = (world.values(attribute) for attribute in options.attributes)
+    if min(len(firsts), len(seconds)) < 2:
+        raise ConfigError(
+            f"--attributes {','.join(options.attributes)}: compositional needs two values of each"
+        )
+    order = shuffled(len(seconds), options.seed, "compositional")
+    held = [(f, seconds[k]) for f, k in zip(firsts, cycle(order), strict=False)]
+    return [held[k] for k in shuffled(len(held), options.seed, "dropped")]
+
+
+SCHEMES: Mapping[str, Callable[[Sequence[Scene], World, Options, str], Recipe]] = {
+    "cross-view": _cross_view,
+    "view-angle": _view_angle,
+    "objects": _objects,
+    "compositional": _compositional,
+}
