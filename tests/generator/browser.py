@@ -24,12 +24,14 @@ FLAGS = (
 @contextmanager
 def browser(profile: Path) -> Iterator[Chrome]:
     """Start Debian's Chromium with an empty profile, and end it."""
+    chromium, driver_path = shutil.which("chromium"), shutil.which("chromedriver")
+    assert chromium and driver_path, "apt-get install chromium chromium-driver"
     options = ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+    options.binary_location = chromium
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    driver = Chrome(options=options, service=Service(driver_path))
     try:
         yield driver
     finally:
