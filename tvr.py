@@ -68,6 +68,7 @@ def render(
     from generator.plans import write_plans
     from generator.render import Shard, open_folder, prepare
     from generator.render import render as render_samples
+    from schemas.card import write_card
     from schemas.config import load_config
 
     extra = [f"{k}={v}" for k, v in (("num_samples", num_samples), ("seed", seed)) if v is not None]
@@ -88,6 +89,7 @@ def render(
     frames = 0
     for sample in _progress(made, "rendering", len(missing), done=total - len(missing)):
         frames += sample.frames
+    write_card(_open(out))
     print(f"{out}: {len(missing)} samples rendered ({frames} frames), {total} there")
 
 
@@ -214,6 +216,61 @@ def view(
     for sample in _progress(map(opened.sample, shown), "reading", len(shown), last=False):
         page.add(sample)
     print(page.write())
+
+
+@app.command()
+def export(
+    dataset: DatasetFolder,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", help="parquet, webdataset, sharegpt, vlm-r1, reason-rft or trance."
+        ),
+    ],
+    splits: Annotated[
+        list[str] | None, typer.Option("--split", metavar="S/NAME", help="Only this; repeatable.")
+    ] = None,
+) -> None:
+    """Write a data set in another program's form."""
+    from training.exports import export as exports
+    from training.exports.items import choose_parts, count
+
+    opened = _open(dataset)
+    total = count(opened, choose_parts(opened, splits or []))
+    work = exports.export(opened, out, form, splits or [])
+    done = sum(1 for _ in _progress(work, "exporting", total))
+    print(f"{out}: {done} pairs as {form}")
+
+
+@app.command("import-trance")
+def import_trance(
+    src: Annotated[Path, typer.Argument(metavar="SRC", help="TRANCE: a folder, or its data.h5.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the data set.")],
+    attributes: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,…", help="Only samples that change nothing but these."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Leave out samples that break one of our rules.")
+    ] = False,
+) -> None:
+    """Make a data set of published TRANCE; ends with 1 if a sample of it is damaged."""
+    from collections import Counter
+
+    from generator.import_trance import parse_attributes, prepare_import
+
+    importer = prepare_import(src, out, parse_attributes(attributes), strict)
+    kinds: Counter[str] = Counter()
+    for outcome in _progress(importer.run(), "importing", importer.total):
+        kinds[outcome.kind] += 1
+        if outcome.message:
+            print(f"left out: {outcome.message}", file=sys.stderr)
+    print(f"{out}: " + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))
+    for rule, number in sorted(importer.rules.items()):
+        print(f"{number} of them break our rule {rule}")
+    if kinds["damaged"]:
+        raise typer.Exit(1)
 
 
 @app.command()

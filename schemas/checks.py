@@ -3,6 +3,7 @@
 import difflib
 import json
 import math
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -107,11 +108,20 @@ def read_jsonl(path: Path, schema: str) -> list[Any]:
     Raises:
         DataError: the file cannot be read, or a line is not what the schema asks for.
     """
-    documents = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            document = parse_json(line, where)
-            check(document, schema, where)
-            documents.append(document)
-    return documents
+    return list(iter_jsonl(path, schema))
+
+
+def iter_jsonl(path: Path, schema: str) -> Iterator[Any]:
+    """As `read_jsonl`, one line at a time."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    where = f"{path}, line {number}"
+                    document = parse_json(line, where)
+                    check(document, schema, where)
+                    yield document
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DataError(f"{path}: cannot be read ({problem})") from None

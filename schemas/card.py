@@ -1,0 +1,289 @@
+"""The dataset card: what a data set holds and how to make it again, for people and for the hub.
+
+Front matter: https://huggingface.co/docs/hub/datasets-cards.
+"""
+
+import hashlib
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scenes.errors import DataError
+from schemas.checks import read_json
+from schemas.config import Config, load_config, preset_names
+from schemas.dataset import Dataset, dumps_line, write_whole
+
+MARK = "<!-- Written by tvr. Without this line, tvr leaves the file alone. -->"
+
+SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
+"""The hub's words for numbers of samples below these."""
+
+Configs = Mapping[str, Mapping[str, str]]
+"""For the hub: pattern of the data files of every split of every configuration."""
+
+
+@dataclass
+class Summary:
+    """What the samples of a data set are, counted in one pass over them.
+
+    Attributes:
+        plans: SHA-256 of the plans, one line of JSON each: that of `tvr render --plan-only`'s
+            files, one after the other.
+        samples, images: how many there are.
+        tables: how often every value occurs, by the question that is counted.
+    """
+
+    plans: str = ""
+    samples: int = 0
+    images: int = 0
+    tables: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def count(self, table: str, values: Iterable[Any]) -> None:
+        """Add values to a table."""
+        self.tables.setdefault(table, Counter()).update(map(str, values))
+
+
+PLAN_KEYS = (
+    *("schema_version", "id", "seed", "preset", "cameras", "lights", "states"),
+    *("transformations", "answer"),
+)
+"""What `schemas.records.plan_to_json` gives, but for the images, in its order."""
+
+
+def summarise(dataset: Dataset) -> Summary:
+    """Count what is in a data set. Samples are read one at a time and not checked further.
+
+    Raises:
+        DataError: a sample cannot be read.
+    """
+    result = Summary()
+    digest = hashlib.sha256()
+    for sample in dataset.ids():
+        path = dataset.folder(sample) / "sample.json"
+        document = read_json(path)
+        try:
+            plan = {k: document[k] for k in PLAN_KEYS}
+            plan["images"] = [{k: i[k] for k in ("state", "camera")} for i in document["images"]]
+            objects = document["states"]["initial"]["objects"]
+            changes = [t["attribute"] for t in document["transformations"]]
+            result.count("Attribute of a transformation", changes)
+            result.count("Transformations in a sample", [len(changes)])
+            result.count("Objects visible at the start", [sum(o["visible"] for o in objects)])
+            result.count(
+                "Camera at the end",
+                [i["camera"] for i in document["images"] if i["state"] == "final"],
+            )
+        except (KeyError, TypeError) as problem:
+            raise DataError(f"{path}: is no sample ({problem}); run tvr validate") from None
+        digest.update(dumps_line(plan).encode())
+        result.samples += 1
+        result.images += len(plan["images"])
+    result.plans = digest.hexdigest()
+    return result
+
+
+def write_card(dataset: Dataset) -> None:
+    """Write `README.md`, and the configuration beside it where no preset can name it.
+
+    A `README.md` that somebody else wrote, or made their own by removing `MARK`, stays.
+
+    Raises:
+        DataError: a sample cannot be read, or the folder not be written.
+    """
+    path = dataset.root / "README.md"
+    try:
+        if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
+            return
+        _write(dataset, dataset.root, card(dataset, summarise(dataset)))
+    except OSError as problem:
+        raise DataError(f"{path}: cannot be written ({problem.strerror})") from None
+
+
+def write_export_card(dataset: Dataset, folder: Path, form: str, configs: Configs) -> None:
+    """Write the card of an export of `dataset` into `folder`.
+
+    Args:
+        form: the format's name.
+        configs: what the hub's viewer and `datasets.load_dataset` are told; may be empty.
+    """
+    _write(dataset, folder, card(dataset, summarise(dataset), form, configs))
+
+
+def _write(dataset: Dataset, folder: Path, text: str) -> None:
+    changes = recipe_file(dataset.config)
+    if changes is not None and "source" not in dataset.manifest:
+        write_whole(folder / f"{dataset.config['preset']}.yaml", changes)
+    write_whole(folder / "README.md", text)
+
+
+def card(dataset: Dataset, summary: Summary, form: str = "", configs: Configs | None = None) -> str:
+    """The text of a card.
+
+    Args:
+        form: the format of an export; empty for the data set itself.
+        configs: the data files of an export.
+    """
+    config = dataset.config
+    source = dataset.manifest.get("source")
+    licence = "cc-by-nc-4.0" if source else "apache-2.0"
+    size = next((name for limit, name in SIZES.items() if summary.samples < limit), "1M<n<10M")
+    front: dict[str, Any] = {
+        "pretty_name": f"star-tvr {config['preset']}",
+        "license": licence,
+        "language": ["en"],
+        "task_categories": ["visual-question-answering", "image-text-to-text"],
+        "tags": ["transformation-driven-visual-reasoning", "trance", "synthetic", "blender"],
+        "size_categories": [size],
+    }
+    if configs:
+        front["configs"] = [
+            {
+                "config_name": name,
+                "data_files": [{"split": split, "path": path} for split, path in files.items()],
+            }
+            for name, files in configs.items()
+        ]
+    splits = dataset.split_names()
+    width, height = config["image"]["width"], config["image"]["height"]
+    total = dataset.manifest["counts"]["samples"]
+    there = f"{summary.samples}" if summary.samples == total else f"{summary.samples} of {total}"
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(),
+        "---",
+        MARK,
+        "",
+        f"# {front['pretty_name']}",
+        "",
+        "Transformation-driven visual reasoning: given a picture of a scene before and one after,",
+        "name what changed, as triplets `object.attribute.value` in the order of the changes.",
+        "",
+        "| | |",
+        "|---|---|",
+        *([f"| format | {form} |"] if form else []),
+        f"| preset | {config['preset']} |",
+        f"| seed | {config['seed']} |",
+        f"| samples | {there} |",
+        f"| images | {summary.images}, {width} x {height} |",
+        *([f"| splits | {', '.join(splits)} |"] if splits else []),
+        f"| SHA-256 of the plans | `{summary.plans}` |",
+        "",
+        "## How to make it again",
+        "",
+        *_make_again(dataset, form),
+        "",
+        "| made with | |",
+        "|---|---|",
+        *(f"| {name} | {version} |" for name, version in dataset.manifest["versions"].items()),
+        "",
+        "## Balance",
+        "",
+        *_balance(summary),
+        "## Licence",
+        "",
+        *_licence(bool(source)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _make_again(dataset: Dataset, form: str) -> list[str]:
+    source = dataset.manifest.get("source")
+    then = ["", "and, for this form of it,", "", f"    tvr export OUT EXPORT --format {form}"]
+    if source:
+        options = [f"--attributes {','.join(source['attributes'])}"] if source["attributes"] else []
+        options += ["--strict"] if source["strict"] else []
+        lines = [f"    {' '.join(['tvr import-trance SRC OUT', *options])}"]
+        return [*lines, *(then if form else [])]
+    lines = [f"    {recipe(dataset.config)}", *(then if form else []), ""]
+    if recipe_file(dataset.config) is not None:
+        lines += [f"in this folder, where `{dataset.config['preset']}.yaml` is.", ""]
+    return [
+        *lines,
+        "Plans and masks come out the same to the byte, images to within 2/255. The hash is that",
+        "of `cat OUT/plans/*.jsonl | sha256sum` after the first command with `--plan-only`.",
+    ]
+
+
+def _balance(summary: Summary) -> list[str]:
+    lines = []
+    for title, counts in summary.tables.items():
+        total = counts.total()
+        lines += [f"| {title} | | |", "|---|---:|---:|"]
+        ordered = sorted(counts.items(), key=lambda c: c[0].zfill(9) if c[0].isdigit() else c[0])
+        lines += [f"| {value} | {n} | {n / total:.1%} |" for value, n in ordered]
+        lines.append("")
+    return lines
+
+
+def _licence(imported: bool) -> list[str]:
+    if imported:
+        return [
+            "TRANCE (Hong et al., Transformation Driven Visual Reasoning, CVPR 2021) is published",
+            "under CC BY-NC 4.0, and so is this copy of it.",
+        ]
+    return [
+        "Apache-2.0, unless whoever rendered this data set says otherwise: pictures and labels",
+        "are theirs, and Blender's GPL does not reach them. The world is that of TRANCE (Hong et",
+        "al., Transformation Driven Visual Reasoning, CVPR 2021).",
+    ]
+
+
+def recipe(config: Config, out: str = "OUT") -> str:
+    """The one command that makes a data set with this configuration again.
+
+    >>> recipe(load_config("star", ["image.width=160", "num_samples=8"]))
+    'tvr render OUT --config star --num-samples 8 --seed 0 --set image.width=160'
+    """
+    name, numbers = config["preset"], ["num_samples", "seed"]
+    words = ["tvr", "render", out, "--config"]
+    if recipe_file(config) is not None:
+        words.append(f"{name}.yaml")
+    else:
+        words.append(name)
+    words += ["--num-samples", str(config["num_samples"]), "--seed", str(config["seed"])]
+    if name in preset_names():
+        changes = changed(load_config(name), config)
+        for key, value in changes.items():
+            if key not in numbers:
+                words += ["--set", f"{key}={_yaml(value)}"]
+    return shlex.join(words)
+
+
+def recipe_file(config: Config) -> str | None:
+    """What has to be in `<preset>.yaml` for `recipe`; None where a preset of ours is enough."""
+    if config["preset"] in preset_names():
+        return None
+    document: dict[str, Any] = {"preset": "trance"}
+    for key, value in changed(load_config("trance"), config).items():
+        if key not in ("preset", "num_samples", "seed"):
+            *path, last = key.split(".")
+            block = document
+            for part in path:
+                block = block.setdefault(part, {})
+            block[last] = value
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def changed(base: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """What turns `base` into `config`, by dotted key; None removes an entry of a table."""
+    found: dict[str, Any] = {}
+    for key in {**base, **config}:
+        old, new = base.get(key), config.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found |= {f"{key}.{k}": v for k, v in changed(old, new).items()}
+        elif json.dumps(old) != json.dumps(new):
+            found[key] = new
+    return found
+
+
+def _yaml(value: Any) -> str:
+    text = yaml.safe_dump(
+        value, default_flow_style=True, sort_keys=False, width=10**9, allow_unicode=True
+    )
+    return text.strip().removesuffix("...").strip()

@@ -1,0 +1,81 @@
+"""Writing a data set in another form: whole, or not at all.
+
+Everything is written into a hidden folder beside the target, which takes its name at the end.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+
+from scenes.errors import ConfigError, DataError
+from schemas.card import Configs, write_export_card
+from schemas.dataset import Dataset
+from training.exports import conversations, shards, tables, trance
+from training.exports.items import Item, Part, choose_parts
+
+Writer = Callable[[Dataset, Sequence[Part], Path], Generator[Item, None, Configs]]
+"""Writes parts of a data set into a folder, yielding every item once it is written; returns what
+the card tells the hub."""
+
+FORMATS: dict[str, Writer] = {
+    "parquet": tables.write,
+    "webdataset": shards.write,
+    "sharegpt": conversations.write_sharegpt,
+    "vlm-r1": conversations.write_vlm_r1,
+    "reason-rft": conversations.write_reason_rft,
+    "trance": trance.write,
+}
+
+
+def export(
+    dataset: Dataset, out: Path, form: str, splits: Sequence[str] = ()
+) -> Generator[Item, None, None]:
+    """Write a data set in the format `form`; yields every item once it is written.
+
+    The target is there when the iteration has come to its end, and only then.
+
+    Args:
+        out: a folder that does not exist, or is empty.
+        splits: such as `cross-view/train`; all where none is named. A data set without splits
+            gives all its pairs.
+
+    Raises:
+        ConfigError: the format is unknown, the target not empty, or the data set cannot be had in
+            this format.
+        DataError: there is no such split, something in the data set is wrong, or the target cannot
+            be written.
+    """
+    if form not in FORMATS:
+        raise ConfigError(f"--format {form}: is unknown; known are {', '.join(FORMATS)}")
+    parts = choose_parts(dataset, splits)
+    target = out.resolve()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"{out}: is there already and is not empty; name another folder")
+    try:
+        yield from _export(dataset, target, form, parts)
+    except OSError as problem:
+        reason = problem.strerror or " ".join(str(problem).split())
+        raise DataError(f"{out}: cannot be written ({reason})") from None
+
+
+def _export(
+    dataset: Dataset, target: Path, form: str, parts: Sequence[Part]
+) -> Generator[Item, None, None]:
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    new_parents = [p for p in target.parents if not p.exists()]
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        configs = yield from FORMATS[form](dataset, parts, draft)
+        write_export_card(dataset, draft, form, configs)
+        if target.exists():
+            target.rmdir()
+        draft.rename(target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for parent in new_parents:
+                parent.rmdir()
+        raise

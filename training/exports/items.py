@@ -1,0 +1,227 @@
+"""What is exported: the pairs of a split one at a time, each checked before it goes out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from scenes.errors import DataError, TvrError
+from scenes.rules import same_looks
+from scenes.states import State
+from scenes.transformations import answer_text, replay
+from scenes.world import LOOKS
+from schemas.checks import iter_jsonl
+from schemas.dataset import Dataset
+from schemas.pictures import decode_png
+from schemas.records import Image, Pair, Sample
+from training.prompts import Message, PromptConfig, build_prompt
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split to export.
+
+    Attributes:
+        scheme, name: as in `splits/<scheme>/<name>.jsonl`; `default` and `train` where all pairs
+            of a data set without splits are meant.
+        split: the split to read, or None for all pairs.
+    """
+
+    scheme: str
+    name: str
+    split: str | None
+
+
+@dataclass(frozen=True)
+class Item:
+    """One pair with its sample.
+
+    Attributes:
+        difficulty: 0 to 1; None where the split does not say.
+    """
+
+    sample: Sample
+    pair: Pair
+    difficulty: float | None
+
+    def image(self, state: str) -> Image:
+        """The `initial` or the `final` image of the pair."""
+        return self.sample.image(state, getattr(self.pair, state))
+
+    @property
+    def answer(self) -> str:
+        """The true answer, in the answer language."""
+        return answer_text(self.sample.plan.transformations)
+
+
+def choose_parts(dataset: Dataset, splits: Sequence[str]) -> list[Part]:
+    """The splits with these names; all of them where none is named; all pairs where none exists.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    known = dataset.split_names()
+    for name in splits:
+        if name not in known:
+            there = ", ".join(known) or "none; run tvr split first"
+            raise DataError(f"{dataset.root}: there is no split {name} (known: {there})")
+    chosen = list(dict.fromkeys(splits)) or known
+    if not chosen:
+        return [Part("default", "train", None)]
+    return [Part(name.partition("/")[0], name.partition("/")[2], name) for name in chosen]
+
+
+def count(dataset: Dataset, parts: Sequence[Part]) -> int:
+    """How many items the parts have, or about; nothing is checked."""
+    total = 0
+    for part in parts:
+        if part.split is None:
+            cameras = dataset.config["cameras"]
+            total += len(dataset.ids()) * len(cameras["initial"]) * len(cameras["final"])
+        else:
+            with split_path(dataset, part.split).open("rb") as file:
+                total += sum(1 for line in file if line.strip())
+    return total
+
+
+def split_path(dataset: Dataset, split: str) -> Path:
+    """The file of a split."""
+    return dataset.root / "splits" / f"{split}.jsonl"
+
+
+def items(dataset: Dataset, part: Part) -> Iterator[Item]:
+    """The items of a part in its order, one at a time.
+
+    Raises:
+        DataError: a line, a sample or an image record is wrong; the sentence names it.
+    """
+    if part.split is None:
+        for sample_id in dataset.ids():
+            sample = read_checked(dataset, sample_id, str(dataset.root))
+            for initial in _cameras(sample, "initial"):
+                for final in _cameras(sample, "final"):
+                    yield Item(sample, Pair(sample_id, initial, final), None)
+        return
+    path = split_path(dataset, part.split)
+    former: Sample | None = None
+    for line in iter_jsonl(path, "split"):
+        pair = Pair(line["sample"], line["initial"], line["final"])
+        if former is None or former.id != pair.sample:
+            former = read_checked(dataset, pair.sample, str(path))
+        for state in ("initial", "final"):
+            camera = getattr(pair, state)
+            if camera not in _cameras(former, state):
+                raise DataError(f"{path}: {pair.sample} has no image {state}-{camera}")
+        yield Item(former, pair, line.get("difficulty"))
+
+
+def _cameras(sample: Sample, state: str) -> list[str]:
+    return [camera for name, camera in sample.plan.views if name == state]
+
+
+def read_checked(dataset: Dataset, sample_id: str, where: str) -> Sample:
+    """Read a sample that is what its folder says, and whose answer leads to its final state.
+
+    Args:
+        where: what asks for the sample, for the error.
+
+    Raises:
+        DataError: it is missing, a link, or contradicts itself.
+    """
+    folder = dataset.folder(sample_id)
+    path = folder / "sample.json"
+    if not folder.is_dir():
+        raise DataError(f"{where}: sample {sample_id} is not in the data set")
+    refuse_link(dataset, path)
+    sample = dataset.sample(sample_id)
+    if sample.id != sample_id:
+        raise DataError(f"{path}: id is {sample.id}, but the folder is called {sample_id}")
+    plan, world = sample.plan, dataset.world
+    for name, state in (("initial", plan.initial), ("final", plan.final)):
+        for k, obj in enumerate(state):
+            if obj.index != k:
+                raise DataError(f"{path}: states.{name}: object {k} has index {obj.index}")
+            for attribute in LOOKS:
+                if getattr(obj, attribute) not in world.values(attribute):
+                    raise DataError(
+                        f"{path}: states.{name}.objects.{k}.{attribute}: "
+                        f"{getattr(obj, attribute)!r} is not in the vocabulary of this data set"
+                    )
+    missing = sorted({camera for _, camera in plan.views} - set(plan.cameras))
+    if missing:
+        raise DataError(f"{path}: cameras: there is no {missing[0]}, which an image is from")
+    try:
+        reached: State = replay(plan.initial, plan.transformations, world)[-1]
+    except TvrError as problem:
+        raise DataError(f"{path}: transformations: {problem}") from None
+    if not same_looks(reached, plan.final):
+        raise DataError(f"{path}: transformations: do not lead to the final state")
+    return sample
+
+
+def refuse_link(dataset: Dataset, path: Path) -> None:
+    """Raise DataError for a file that is a link, or that a link puts outside the data set."""
+    if path.is_symlink() or not path.resolve().is_relative_to(dataset.root.resolve()):
+        raise DataError(f"{path}: is a link; a data set holds its own files")
+
+
+def picture(dataset: Dataset, sample: Sample, image: Image) -> bytes:
+    """The PNG file of an image, decoded once to know that it is whole.
+
+    Raises:
+        DataError: it is missing, damaged, a link, or another picture than recorded.
+    """
+    return _png(dataset, sample, image, image.path, "RGB")
+
+
+def mask(dataset: Dataset, sample: Sample, image: Image) -> bytes | None:
+    """The PNG file of an image's mask, if it has one.
+
+    Raises:
+        DataError: it is missing, damaged, a link, or another picture than recorded.
+    """
+    return None if image.mask is None else _png(dataset, sample, image, image.mask, "L")
+
+
+def _png(dataset: Dataset, sample: Sample, image: Image, name: str, mode: str) -> bytes:
+    path = dataset.folder(sample.id) / name
+    refuse_link(dataset, path)
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise DataError(f"{path}: cannot be read ({problem.strerror})") from None
+    found = decode_png(content, path)
+    if (found.mode, found.size) != (mode, (image.width, image.height)):
+        raise DataError(
+            f"{path}: is {found.mode} {found.width} x {found.height}, and should be "
+            f"{mode} {image.width} x {image.height}"
+        )
+    return content
+
+
+def flat_prompt(dataset: Dataset, item: Item, prompt: PromptConfig) -> list[Message]:
+    """The question as messages of plain text, with `<image>` where an image goes."""
+    messages = build_prompt(item.sample, item.pair, dataset.world, dataset.config, prompt)
+    return [
+        {
+            "role": m["role"],
+            "content": "\n".join(
+                "<image>" if part["type"] == "image" else part["text"] for part in m["content"]
+            ),
+        }
+        for m in messages
+    ]
+
+
+def record(dataset: Dataset, item: Item, prompt: PromptConfig) -> dict[str, Any]:
+    """Everything about a pair but its pictures, fit for JSON."""
+    plan, world = item.sample.plan, dataset.world
+    return {
+        **item.pair.to_json(),
+        "difficulty": item.difficulty,
+        "prompt": flat_prompt(dataset, item, prompt),
+        "answer": item.answer,
+        "transformations": [asdict(t) for t in plan.transformations],
+        "initial_objects": [o.to_json(world) for o in plan.initial],
+        "final_objects": [o.to_json(world) for o in plan.final],
+    }

@@ -1,0 +1,78 @@
+"""The files of TRANCE, for its own loaders: `data.h5`, and `data.jsonl` beside `image/`.
+
+Source: the loader and the preprocessing of TRANCE's published code. In `data.h5` every split is a
+group with `data/<idx>` (JSON), `image/<name>` (height, width, 3), `keys` and `basic_keys`.
+"""
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from scenes.errors import ConfigError
+from schemas.dataset import Dataset, dumps, dumps_line
+from schemas.pictures import decode_png
+from schemas.trance import image_name, properties, sample_document, values
+from training.exports.items import Item, Part, items, picture
+
+ENDS = ("initial", "final")
+
+
+def write(
+    dataset: Dataset, parts: Sequence[Part], folder: Path
+) -> Generator[Item, None, dict[str, dict[str, str]]]:
+    """Write all files of TRANCE; a writer of `export.FORMATS`.
+
+    A sample is there once, with all its views, in the split of the first pair that has it.
+
+    Raises:
+        ConfigError: the parts are of several schemes, or there are no views from the center, from
+            which TRANCE's loaders expect the first and one of the last images.
+    """
+    import h5py
+
+    schemes = sorted({part.scheme for part in parts})
+    if len(schemes) > 1:
+        raise ConfigError(
+            f"{dataset.root}: has splits of {', '.join(schemes)}; TRANCE knows one scheme: name "
+            f"its splits with --split"
+        )
+    cameras = dataset.config["cameras"]
+    if cameras["initial"] != ["center"] or "center" not in cameras["final"]:
+        raise ConfigError(
+            f"{dataset.root}: TRANCE's loaders need views from camera center, at the start only "
+            "from there; render with the preset star, trance, basic or event"
+        )
+    (folder / "properties.json").write_text(dumps(properties(dataset.world)), encoding="utf-8")
+    (folder / "values.json").write_text(dumps(values(dataset.world)), encoding="utf-8")
+    (folder / "image").mkdir()
+    with (
+        h5py.File(folder / "data.h5", "w", libver="latest") as file,
+        (folder / "data.jsonl").open("w", encoding="utf-8") as lines,
+    ):
+        for part in parts:
+            group = file.create_group(part.name)
+            data, images = group.create_group("data"), group.create_group("image")
+            keys: list[str] = []
+            basic: list[str] = []
+            for item in items(dataset, part):
+                key = str(int(item.sample.id))
+                first = image_name(item.sample.id, "initial", "center")
+                if not (folder / "image" / first).exists():
+                    document = sample_document(item.sample, dataset.world)
+                    lines.write(dumps_line(document))
+                    data.create_dataset(key, data=dumps_line(document).rstrip())
+                    keys.append(key)
+                    if len(document["transformations"]) == 1:
+                        basic.append(key)
+                    for image in item.sample.images:
+                        if image.state in ENDS:
+                            content = picture(dataset, item.sample, image)
+                            name = image_name(item.sample.id, image.state, image.camera)
+                            (folder / "image" / name).write_bytes(content)
+                            pixels = np.asarray(decode_png(content, name))
+                            images.create_dataset(name, data=pixels, compression="gzip")
+                yield item
+            group.create_dataset("keys", data=str(keys))
+            group.create_dataset("basic_keys", data=str(basic))
+    return {}
