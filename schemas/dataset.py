@@ -13,7 +13,7 @@ from typing import Any
 from scenes.errors import DataError
 from scenes.world import World
 from schemas.checks import check, read_json, read_jsonl
-from schemas.config import Config
+from schemas.config import Config, load_config
 from schemas.records import SCHEMA_VERSION, Pair, Sample
 
 SAMPLES_PER_FOLDER = 1000
@@ -49,6 +49,8 @@ class Dataset:
             raise DataError(f"{root}: is not a data set (there is no dataset.json in it)")
         manifest = read_json(path)
         refuse_newer(manifest, path)
+        if isinstance(manifest, dict) and isinstance(manifest.get("config"), dict):
+            manifest["config"] = _with_new_keys(manifest["config"])
         check(manifest, "dataset", path)
         return cls(root, manifest)
 
@@ -132,6 +134,16 @@ class Dataset:
 def pair_of(line: Mapping[str, Any]) -> Pair:
     """The pair that a line of a split is about."""
     return Pair(line["sample"], line["initial"], line["final"])
+
+
+def _with_new_keys(config: Config) -> Config:
+    """A stored configuration with the keys that came after it; their defaults change nothing."""
+    complete = dict(config)
+    for key, default in load_config("trance").items():
+        value = complete.setdefault(key, default)
+        if isinstance(value, dict) and isinstance(default, dict):
+            complete[key] = {**default, **value}
+    return complete
 
 
 def read_sample(path: Path) -> Sample:
