@@ -207,7 +207,7 @@ def view(
     said: dict[Any, Any] = {}
     if predictions is not None:
         from training import metrics
-        from training.gallery import judge
+        from training.report.gallery import judge
 
         report = metrics.score_file(predictions, opened)
         said = {r.pair: judge("", r.completion, r.truth, r.right) for r in report.results}

@@ -16,10 +16,11 @@ from scenes.errors import DataError
 from scenes.transformations import Transformation
 from schemas.dataset import Dataset, dumps, dumps_line
 from schemas.records import Pair
-from training import evaluate, gallery, report, tables
+from training import evaluate, report
 from training.answers import compose
-from training.folders import find, report_from_json
 from training.metrics import Result, compare, score_file
+from training.report import gallery, tables
+from training.report.folders import find, report_from_json
 
 VOID = {"meta", "img", "br", "hr", "wbr", "input", "link"}
 HOSTILE = (

@@ -17,9 +17,9 @@ from markupsafe import Markup
 from scenes.errors import DataError, TvrError
 from schemas.dataset import write_whole
 from schemas.records import Pair
-from training import curves, gallery, plots, tables
 from training.answers import completion_text, parse_truth
-from training.folders import Evaluation, Found, TrainingRun, find
+from training.report import curves, gallery, plots, tables
+from training.report.folders import Evaluation, Found, TrainingRun, find
 
 TEMPLATE = "report.html.jinja"
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from training import plots
-from training.folders import TrainingRun
+from training.report import plots
+from training.report.folders import TrainingRun
 
 MINUS = "\N{MINUS SIGN}"
 

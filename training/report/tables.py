@@ -13,11 +13,11 @@ import numpy as np
 from scenes.errors import DataError
 from scenes.world import LOOKS
 from schemas.dataset import Dataset
-from training import plots
 from training.answers import parse, parse_triplet, parse_truth
-from training.curves import Figure, is_number
-from training.folders import Evaluation, TrainingRun
 from training.metrics import METRICS, Comparison, Estimate, Result, bootstrap, compare
+from training.report import plots
+from training.report.curves import Figure, is_number
+from training.report.folders import Evaluation, TrainingRun
 
 COLUMNS = 6
 """Columns of one table; further ones get another table, or they would not fit on paper."""
