@@ -6,6 +6,7 @@ Importing this module is cheap; TRL is imported when a configuration is read.
 import argparse
 import dataclasses
 import difflib
+import math
 import os
 import sys
 import types
@@ -16,27 +17,39 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from scenes.errors import ConfigError, TvrError
+from scenes.errors import ConfigError, TrainingError, TvrError
 from schemas.checks import check
 from schemas.config import merge, parse_override, read_yaml
 from schemas.dataset import Dataset
-from training.models import TINY, Lora, check_model, quiet_libraries
+from schemas.records import Pair
+from training.models import TINY, Lora, check_model, load_processor, quiet_libraries
 from training.prompts import PromptConfig
 from training.rewards import Matching, Weights, resolve_weights
+from training.rows import RowReader, RowsConfig, choose_pairs
+from training.scene_rewards import Extra
+from training.traces import TraceConfig
 
 if TYPE_CHECKING:
     from trl import GRPOConfig, SFTConfig
 
 Kind = Literal["sft", "grpo"]
 
+STAGES: Mapping[str, Kind] = {"cold-start": "sft", "grpo": "grpo"}
+"""The blocks of a configuration with two stages, in the order in which they are run."""
+
 
 @dataclass(frozen=True)
 class Reward:
-    """The `reward` block: a preset of `training.rewards`, changes to it, and the matching."""
+    """The `reward` block: a preset of `training.rewards`, changes to it, the matching, and more.
+
+    Attributes:
+        extra: further rewards, see `training.scene_rewards`.
+    """
 
     preset: str = "star"
     matching: Matching = "one-to-one"
     weights: Mapping[str, Any] = field(default_factory=dict)
+    extra: Extra = Extra()
 
     def resolve(self) -> Weights:
         """The weights with the changes on top. Raises ConfigError."""
@@ -59,6 +72,8 @@ class TrainConfig:
         lora: the adapters to add; None trains all weights (or `adapter`).
         reward: what GRPO maximises.
         prompt: the wording of the questions.
+        completion: what SFT teaches.
+        rows: which questions are asked, and when.
         processor: arguments of the processor, for instance `max_pixels`.
         trainer: fields of TRL's configuration: this project's defaults, then the file's values.
     """
@@ -75,6 +90,8 @@ class TrainConfig:
     lora: Lora | None = None
     reward: Reward = Reward()
     prompt: PromptConfig = PromptConfig()
+    completion: TraceConfig = TraceConfig()
+    rows: RowsConfig = RowsConfig()
     processor: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -93,10 +110,13 @@ class TrainConfig:
             "output_dir": str(self.output_dir),
             "lora": self.lora and _lora_to_json(self.lora),
             "prompt": dataclasses.asdict(self.prompt),
+            "rows": dataclasses.asdict(self.rows),
             "processor": dict(self.processor),
         }
         if self.kind == "grpo":
-            data["reward"] = {**dataclasses.asdict(self.reward)}
+            data["reward"] = dataclasses.asdict(self.reward)
+        else:
+            data["completion"] = dataclasses.asdict(self.completion)
         return data | dict(self.trainer)
 
 
@@ -125,6 +145,9 @@ def defaults(kind: Kind, cpu: bool) -> dict[str, Any]:
         # A lost model is worse than a NaN in the log: see training.runs.
         "logging_nan_inf_filter": False,
         "save_total_limit": 3,
+        # `training.rows` plans the order, so that it can be from easy to hard, and is resumed.
+        "shuffle_dataset": False,
+        "train_sampling_strategy": "sequential",
     }
     if kind == "sft":
         # Cutting a sequence would cut image tokens, which models refuse.
@@ -148,10 +171,53 @@ def load_config(kind: Kind, path: str | Path, overrides: Iterable[str] = ()) -> 
     Raises:
         ConfigError: unknown key, wrong type, a missing file, or TRL refuses a combination.
     """
+    return resolve(kind, _read(path, overrides), str(path))
+
+
+def load_stages(kind: Kind, path: str | Path, overrides: Iterable[str] = ()) -> list[TrainConfig]:
+    """What a file asks for: one run, or two with a block for each: `cold-start` and `grpo`.
+
+    What stands outside the blocks holds for both. Each stage has the folder `output_dir`/its name,
+    and the second goes on with what the first one trained. `tvr train sft` runs the first alone.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    document, source = _read(path, overrides), str(path)
+    if not STAGES.keys() & document.keys():
+        return [resolve(kind, document, source)]
+    common = {k: v for k, v in document.items() if k not in STAGES}
+    stages: list[TrainConfig] = []
+    for name, its_kind in STAGES.items():
+        if name not in document or (kind == "sft" and its_kind != "sft"):
+            continue
+        block = document[name] or {}
+        if not isinstance(block, dict):
+            raise ConfigError(f"{source}: {name}: must be a block of keys")
+        merged = merge(common, block)
+        if isinstance(common.get("output_dir"), str) and "output_dir" not in block:
+            merged["output_dir"] = str(Path(common["output_dir"]) / name)
+        if stages and not {"model", "adapter"} & block.keys():
+            merged |= _continued(stages[-1])
+        stages.append(resolve(its_kind, merged, f"{source}: {name}"))
+    if not stages:
+        raise ConfigError(f"{source}: cold-start: there is no such block to run by tvr train sft")
+    return stages
+
+
+def _continued(first: TrainConfig) -> dict[str, Any]:
+    """The keys that make a stage go on with what another one trained."""
+    if first.lora is None and first.adapter is None:
+        return {"model": str(first.output_dir)}
+    base = str(first.output_dir / "base") if first.model in TINY else first.model
+    return {"model": base, "adapter": str(first.output_dir), "lora": None}
+
+
+def _read(path: str | Path, overrides: Iterable[str]) -> dict[str, Any]:
     document = read_yaml(Path(path))
     for override in overrides:
         document = merge(document, parse_override(override))
-    return resolve(kind, document, str(path))
+    return document
 
 
 def resolve(kind: Kind, document: Mapping[str, Any], source: str) -> TrainConfig:
@@ -164,8 +230,14 @@ def resolve(kind: Kind, document: Mapping[str, Any], source: str) -> TrainConfig
     trainer |= _checked_fields(kind, theirs, own, source)
     if trainer["remove_unused_columns"]:
         raise ConfigError(f"{source}: remove_unused_columns: must be false, or the truth is lost")
+    if trainer["shuffle_dataset"] or trainer["train_sampling_strategy"] != "sequential":
+        raise ConfigError(f"{source}: shuffle_dataset: leave it out; rows.order says the order")
     if kind == "sft" and "reward" in document:
         raise ConfigError(f"{source}: reward: only for tvr train grpo")
+    if kind == "grpo" and "completion" in document:
+        raise ConfigError(f"{source}: completion: only for tvr train sft")
+    reward = dict(document.get("reward", {}))
+    reward["extra"] = Extra(**reward.get("extra", {}))
     lora = document.get("lora")
     if lora is not None and isinstance(lora.get("targets"), list):
         lora = {**lora, "targets": tuple(lora["targets"])}
@@ -179,8 +251,10 @@ def resolve(kind: Kind, document: Mapping[str, Any], source: str) -> TrainConfig
         split=document["split"],
         output_dir=Path(document["output_dir"]),
         lora=None if lora is None else Lora(**lora),
-        reward=Reward(**document.get("reward", {})),
+        reward=Reward(**reward),
         prompt=PromptConfig(**document.get("prompt", {})),
+        completion=TraceConfig(**document.get("completion", {})),
+        rows=RowsConfig(**document.get("rows", {})),
         processor=document.get("processor", {}),
         trainer=trainer,
     )
@@ -193,8 +267,12 @@ def resolve(kind: Kind, document: Mapping[str, Any], source: str) -> TrainConfig
     return config
 
 
-def check_config(config: TrainConfig) -> Dataset:
+def check_config(config: TrainConfig, model: bool = True) -> Dataset:
     """Everything that can be refused before weights are loaded. Returns the open data set.
+
+    Args:
+        config: of the run.
+        model: whether the model is there already; an earlier stage may have to make it first.
 
     Raises:
         ConfigError: no such data set, split or model, or a device or batch that cannot be.
@@ -210,16 +288,53 @@ def check_config(config: TrainConfig) -> Dataset:
     if config.split not in dataset.split_names():
         known = ", ".join(dataset.split_names()) or "none yet, run tvr split"
         raise ConfigError(f"{source}: split: there is no {config.split} (known: {known})")
-    if not dataset.split(config.split):
-        raise ConfigError(f"{source}: split: {config.split} is empty")
     try:
-        if config.model not in TINY:
-            check_model(config.model, config.allow_download)
-        if config.adapter is not None and not Path(config.adapter, "adapter_config.json").is_file():
-            raise ConfigError(f"adapter: {config.adapter} is not an adapter folder")
-    except ConfigError as problem:
+        pairs = choose_pairs(dataset, config.split, config.rows.views)
+        _check_consistency(config, pairs)
+        _check_pixels(config, dataset)
+        if model:
+            _check_model(config)
+    except (ConfigError, TrainingError) as problem:
         raise ConfigError(f"{source}: {problem}") from None
     return dataset
+
+
+def _check_model(config: TrainConfig) -> None:
+    if config.model not in TINY:
+        check_model(config.model, config.allow_download)
+        load_processor(config.model, config.processor, config.allow_download)
+    if config.adapter is not None and not Path(config.adapter, "adapter_config.json").is_file():
+        raise ConfigError(f"adapter: {config.adapter} is not an adapter folder")
+
+
+def _check_pixels(config: TrainConfig, dataset: Dataset) -> None:
+    """Pictures over the cap would be shrunk unnoticed, and the pixels named in prompts be wrong."""
+    cap = config.processor.get("max_pixels")
+    image = dataset.config["image"]
+    pixels = image["width"] * image["height"]
+    if isinstance(cap, int) and pixels > cap:
+        raise ConfigError(
+            f"processor.max_pixels: the pictures of {config.dataset} have {image['width']} x "
+            f"{image['height']} = {pixels} pixels, more than {cap}; raise it to {pixels} or render "
+            "smaller ones"
+        )
+
+
+def _check_consistency(config: TrainConfig, pairs: Sequence[Pair]) -> None:
+    """The consistency reward compares answers to several views of one scene in one batch."""
+    if not config.reward.extra.consistency:
+        return
+    if len({p.sample for p in pairs}) == len(pairs):
+        raise ConfigError(
+            f"reward.extra.consistency: no scene of {config.split} is asked about from two views; "
+            "set rows.views: all"
+        )
+    prompts = _batch(config)[0] // config.trainer["num_generations"]
+    if prompts < 2:
+        raise ConfigError(
+            f"reward.extra.consistency: a batch holds {prompts} question, but two views need two; "
+            "double gradient_accumulation_steps"
+        )
 
 
 def run_from_command_line(
@@ -257,6 +372,31 @@ def trainer_arguments(config: TrainConfig) -> "SFTConfig | GRPOConfig":
     except (ValueError, TypeError, ImportError) as problem:
         raise ConfigError(f"{config.source}: {' '.join(str(problem).split())}") from None
     return cast("SFTConfig | GRPOConfig", arguments)
+
+
+def reader(config: TrainConfig, dataset: Dataset) -> RowReader:
+    """What makes the rows of a run."""
+    completion = config.completion if config.kind == "sft" else None
+    return RowReader(dataset, config.prompt, completion, config.rows.shuffle_objects, config.seed)
+
+
+def rows_of_run(args: Any, pairs: int) -> int:
+    """How many questions a run asks.
+
+    Args:
+        args: TRL's configuration.
+        pairs: how many there are in an epoch.
+    """
+    if hasattr(args, "num_generations"):  # GRPO: a batch of questions serves several steps
+        batch = args.generation_batch_size // args.num_generations
+        steps = args.steps_per_generation * args.num_iterations / args.gradient_accumulation_steps
+    else:
+        batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        steps = 1
+    if args.max_steps > 0:
+        return math.ceil(args.max_steps / steps) * batch
+    wanted = math.ceil(args.num_train_epochs * pairs)
+    return math.ceil(wanted / batch) * batch if hasattr(args, "num_generations") else wanted
 
 
 def cuda_available() -> bool:
@@ -343,12 +483,8 @@ def _check_device(config: TrainConfig) -> None:
 
 def _check_batch(config: TrainConfig) -> None:
     """GRPO compares the completions of one prompt, so a batch must hold whole groups."""
-    get = config.trainer.get
     group: int = config.trainer["num_generations"]
-    size = get("per_device_train_batch_size", 8)
-    steps = get("steps_per_generation") or get("gradient_accumulation_steps", 1)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    whole = get("generation_batch_size") or size * steps * processes
+    whole, size, steps, processes = _batch(config)
     if group < 2:
         raise ConfigError(f"{config.source}: num_generations: {group}, but a group needs two")
     if whole % group:
@@ -358,6 +494,15 @@ def _check_batch(config: TrainConfig) -> None:
             f"{processes} (processes); set gradient_accumulation_steps to a multiple of "
             f"{_smallest_factor(size * processes, group)}"
         )
+
+
+def _batch(config: TrainConfig) -> tuple[int, int, int, int]:
+    """Completions that GRPO makes at once; for each device and pass; passes; processes."""
+    get = config.trainer.get
+    size = get("per_device_train_batch_size", 8)
+    steps = get("steps_per_generation") or get("gradient_accumulation_steps", 1)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    return get("generation_batch_size") or size * steps * processes, size, steps, processes
 
 
 def _smallest_factor(batch: int, group: int) -> int:

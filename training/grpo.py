@@ -5,19 +5,25 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from schemas.dataset import Dataset
+from training import sft
 from training.answers import completion_text, parse, parse_truth
 from training.config import (
     TrainConfig,
     check_config,
-    load_config,
+    load_stages,
+    reader,
     run_from_command_line,
     trainer_arguments,
 )
 from training.rewards import RewardFunction, accuracy_reward, format_reward
+from training.scene_rewards import extra_rewards
 
 
 def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
     """Train as a configuration says, or go on where the same run stopped.
+
+    A configuration with a block `cold-start` is run in two stages, SFT first.
 
     Returns:
         The run's folder, which holds the model or adapter and its processor.
@@ -26,7 +32,13 @@ def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
         ConfigError: before anything is loaded, for whatever can be found wrong by then.
         TvrError: the data, the model or the training failed.
     """
-    return train(load_config("grpo", config_path, overrides))
+    stages = load_stages("grpo", config_path, overrides)
+    for k, stage in enumerate(stages):
+        check_config(stage, model=k == 0)
+        trainer_arguments(stage)
+    for stage in stages:
+        folder = sft.train(stage) if stage.kind == "sft" else train(stage)
+    return folder
 
 
 def train(config: TrainConfig) -> Path:
@@ -37,17 +49,16 @@ def train(config: TrainConfig) -> Path:
 
     from training import runs
     from training.models import lora_config
-    from training.rows import build_rows
 
     with args.main_process_first(desc="opening the run"):
         found = runs.open_run(config)
     if found.done:
         return config.output_dir
-    rows = build_rows(dataset, config.split, config.prompt)
+    rows = runs.rows(config, dataset, args)
     model, processor = runs.load(config, dataset.world, args)
     trainer = GRPOTrainer(
         model=model,
-        reward_funcs=reward_functions(config),
+        reward_funcs=reward_functions(config, dataset),
         args=args,
         train_dataset=rows,
         processing_class=processor,
@@ -56,12 +67,16 @@ def train(config: TrainConfig) -> Path:
     return runs.train(trainer, config, found.checkpoint)
 
 
-def reward_functions(config: TrainConfig) -> list[RewardFunction]:
-    """Form and answer, logged apart; they add up to the reward of `training.rewards.score`."""
+def reward_functions(config: TrainConfig, dataset: Dataset) -> list[RewardFunction]:
+    """Form and answer, which add up to the reward of `training.rewards.score`, and the extras.
+
+    Each is logged apart.
+    """
     weights = config.reward.resolve()
     return [
         format_reward(weights=weights),
         with_habits(accuracy_reward(matching=config.reward.matching, weights=weights)),
+        *extra_rewards(config.reward.extra, reader(config, dataset).facts),
     ]
 
 
@@ -88,7 +103,7 @@ def with_habits(reward: RewardFunction) -> RewardFunction:
             log_metric("silent", sum(g == 0 for g, _ in pairs) / len(pairs))
             log_metric("enumerating", sum(g > 2 * w for g, w in pairs) / len(pairs))
         if log_extra is not None:
-            for name in ("sample", "initial", "final"):
+            for name in ("sample", "initial", "final", "epoch"):
                 if name in columns:
                     log_extra(name, list(columns[name]))
             log_extra("truth", list(truth))

@@ -338,6 +338,9 @@ def tokenizer_corpus(world: World) -> Iterator[str]:
     yield SYSTEM
     yield from rules(world, everything, Camera((1.0, 1.0, 1.0)))
     yield from (legend(320, 240, PromptConfig(location=where)) for where in ("pixel", "cell"))
+    yield from (f"first\nsecond\n references not in [{n} left {n}] [A right B]" for n in range(10))
+    yield from (f" [C behind D] [E front F] {a}: unchanged {a} {a}" for a in ATTRIBUTES)
+    yield from (f">{value}" for attribute in ATTRIBUTES for value in world.values(attribute))
     yield "system\n user\n assistant\n outside the picture at in cell"
     for attribute in ATTRIBUTES:
         for value in world.values(attribute):

@@ -22,6 +22,12 @@ Message = dict[str, Any]
 FACING = 10.0
 """An initial camera further than this from azimuth 0, in degrees, is mentioned in the prompt."""
 
+SYSTEM = (
+    "You compare two pictures of one scene and name every change between them. "
+    "Reason step by step inside <think> </think>, then give the changes inside "
+    "<answer> </answer>, and write nothing else."
+)
+
 
 @dataclass(frozen=True)
 class PromptConfig:
@@ -34,18 +40,34 @@ class PromptConfig:
             can be told apart: `pixel` (centre, origin at the top left), `cell` (column and row of
             a coarse grid, independent of the picture's size), or `none`.
         cells: columns and rows of that grid.
+        reasoning: `free` leaves it to the model; `steps` also asks, in the `full` style, for
+            reference objects, relations and a map in the notation that `training.traces` reads.
+        boxes: with `steps`, also ask for boxes.
+        system: the system message of the `full` style.
     """
 
     style: Style = "full"
     location: Location = "pixel"
     cells: int = 8
+    reasoning: Literal["free", "steps"] = "free"
+    boxes: bool = False
+    system: str = SYSTEM
 
 
-SYSTEM = (
-    "You compare two pictures of one scene and name every change between them. "
-    "Reason step by step inside <think> </think>, then give the changes inside "
-    "<answer> </answer>, and write nothing else."
+STEPS = (
+    "Reason in this notation. First picture: name reference objects, which did not change "
+    "(references: 0 and 3), and where others are seen from the camera: [1, left, 0] says that 1 is "
+    "left of 0; the relations are left, right, front and behind. Second picture: call its objects "
+    "A, B and so on from left to right, say what each looks like (A is a small red metal cube{box})"
+    " and give relations ([A, behind, B]). Then map them: A is 1; B is 0. Then compare object by "
+    "object: 0: color red -> blue; 1 is unchanged."
 )
+BOX = " at [x0, y0, x1, y1], the pixels of its box"
+
+
+def steps_text(boxes: bool) -> str:
+    """The sentences that ask for reasoning in steps."""
+    return STEPS.format(box=BOX if boxes else "")
 
 
 def build_prompt(
@@ -75,6 +97,7 @@ def build_prompt(
             *(f"{o.index}: {describe(o, centers.get(o.index), world, style)}" for o in objects),
             "",
             *rules(world, config, sample.plan.cameras[pair.initial]),
+            *([steps_text(style.boxes)] if style.reasoning == "steps" else []),
         ]
     )
     content = [
@@ -85,7 +108,7 @@ def build_prompt(
         _text(question),
     ]
     return [
-        {"role": "system", "content": [_text(SYSTEM)]},
+        {"role": "system", "content": [_text(style.system)]},
         {"role": "user", "content": content},
     ]
 

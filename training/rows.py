@@ -1,103 +1,301 @@
 """From a data set and a split to the rows a trainer reads, made one at a time when asked for.
 
-Only the split's lines are kept in memory; `sample.json` is read and the two images are decoded
-when a row is used, so memory does not grow with the data set.
+Which question comes when is planned ahead for a whole run: a table of names, some tens of bytes a
+row. `sample.json` is read and the two images are decoded when a row is used, so memory does not
+grow with the pictures.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from scenes.errors import DataError
+from scenes.errors import ConfigError, DataError
+from scenes.seeds import stream
+from scenes.states import State
 from scenes.transformations import answer_text
+from schemas.checks import read_text
 from schemas.dataset import Dataset
 from schemas.records import Pair, Sample
-from training.prompts import Message, PromptConfig, answer_completion, build_prompt
+from training.prompts import PromptConfig, answer_completion, build_prompt
+from training.traces import Facts, TraceConfig, facts_of, write_trace
 
 if TYPE_CHECKING:
     import datasets
 
-Completion = Callable[[Sample, Pair], list[Message]]
-"""What supervised training teaches for a pair: the assistant's message."""
+PAIR_KEYS = ("sample", "initial", "final")
 
 
-def answer_only(sample: Sample, pair: Pair) -> list[Message]:
-    """The true answer with no reasoning before it: the paper's STAR-SFT baseline."""
-    return answer_completion(answer_text(sample.plan.transformations))
+@dataclass(frozen=True)
+class RowsConfig:
+    """Which questions are asked, and when. The `rows` block of a training configuration.
+
+    Attributes:
+        views: `split` takes the split's own pairs; `same` those of them that show one view twice;
+            `cross` those that do not; `all` asks about every pair of an initial and a final
+            camera that the samples of the split have.
+        order: `random`, anew in every epoch; `easy-first`, by difficulty, in random order among
+            equals; `stored`, as in the split.
+        shuffle_objects: number the objects of every sample anew in every epoch, so that an index
+            says nothing about an object. Question, truth and reasoning agree on the numbers.
+    """
+
+    views: Literal["split", "same", "cross", "all"] = "split"
+    order: Literal["random", "easy-first", "stored"] = "random"
+    shuffle_objects: bool = False
 
 
 @dataclass(frozen=True)
 class RowReader:
-    """Turns a batch of split lines into rows; the transform of a `datasets.Dataset`.
+    """Turns a batch of planned lines into rows; the transform of a `datasets.Dataset`.
 
     Attributes:
         dataset: the open data set.
         prompt: the wording of the questions.
-        completion: adds the column `completion`; None for reinforcement learning.
+        completion: what the column `completion` teaches; None for reinforcement learning.
+        shuffle_objects: see `RowsConfig`.
+        seed: of the numbering and of the wording of reasoning.
     """
 
     dataset: Dataset
     prompt: PromptConfig
-    completion: Completion | None = None
+    completion: TraceConfig | None = None
+    shuffle_objects: bool = False
+    seed: int = 0
 
-    def row(self, pair: Pair) -> dict[str, Any]:
-        """One row: prompt, images, truth, sample, initial, final and perhaps completion.
+    def sample(self, pair: Pair, epoch: int = 0) -> Sample:
+        """The sample of a pair, with its objects numbered as this epoch does.
+
+        Raises:
+            DataError: it is missing or not what the schema asks for.
+        """
+        sample = self.dataset.sample(pair.sample)
+        if not self.shuffle_objects:
+            return sample
+        count = len(sample.plan.initial)
+        return renumber(
+            sample, stream(self.seed, "objects", pair.sample, epoch).permutation(count).tolist()
+        )
+
+    def facts(self, pair: Pair, epoch: int = 0) -> Facts:
+        """What is true of a pair, in the numbers of this epoch. Raises DataError."""
+        sample = self.sample(pair, epoch)
+        for state, camera in (("initial", pair.initial), ("final", pair.final)):
+            image_path(self.dataset, sample, state, camera)
+        return facts_of(sample, pair, self.dataset.world, self.dataset.config)
+
+    def row(self, pair: Pair, epoch: int = 0) -> dict[str, Any]:
+        """One row: prompt, images, truth, sample, initial, final, epoch and perhaps completion.
 
         `images` holds two RGB pictures, the initial one first; `truth` is the answer text.
 
         Raises:
             DataError: a file of the sample is missing, unreadable or lacks an image of the pair.
         """
-        sample = self.dataset.sample(pair.sample)
+        sample = self.sample(pair, epoch)
+        world, config = self.dataset.world, self.dataset.config
         row: dict[str, Any] = {
             "images": [
                 open_image(self.dataset, sample, state, camera)
                 for state, camera in (("initial", pair.initial), ("final", pair.final))
             ],
-            "prompt": build_prompt(
-                sample, pair, self.dataset.world, self.dataset.config, self.prompt
-            ),
+            "prompt": build_prompt(sample, pair, world, config, self.prompt),
             "truth": answer_text(sample.plan.transformations),
             **pair.to_json(),
+            "epoch": epoch,
         }
         if self.completion is not None:
-            row["completion"] = self.completion(sample, pair)
+            thought = ""
+            if self.completion.style != "answer":
+                facts = facts_of(sample, pair, world, config)
+                keys = (pair.sample, pair.initial, pair.final, epoch)
+                thought = write_trace(facts, self.completion, self.seed, *keys)
+            row["completion"] = answer_completion(row["truth"], thought)
         return row
 
-    def __call__(self, batch: Mapping[str, Sequence[str]]) -> dict[str, list[Any]]:
-        """The rows of a batch of split lines, as columns. Repeated lines share one row."""
-        pairs = [Pair(*line) for line in zip(*(batch[k] for k in PAIR_KEYS), strict=True)]
-        rows = {pair: self.row(pair) for pair in dict.fromkeys(pairs)}
-        keys = rows[pairs[0]] if pairs else ()
-        return {key: [rows[pair][key] for pair in pairs] for key in keys}
+    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        """The rows of a batch of planned lines, as columns. Repeated lines share one row."""
+        lines = list(zip(*(batch[k] for k in (*PAIR_KEYS, "epoch")), strict=True))
+        rows = {line: self.row(Pair(*line[:3]), line[3]) for line in dict.fromkeys(lines)}
+        keys = rows[lines[0]] if lines else ()
+        return {key: [rows[line][key] for line in lines] for key in keys}
 
 
-PAIR_KEYS = ("sample", "initial", "final")
+def renumber(sample: Sample, new: Sequence[int]) -> Sample:
+    """The same sample with other indices: object i becomes `new[i]` wherever it is named.
+
+    Masks on disk are not touched; nothing reads them in training.
+    """
+
+    def state(objects: State) -> State:
+        moved = (replace(o, index=new[o.index]) for o in objects)
+        return tuple(sorted(moved, key=lambda o: o.index))
+
+    images = []
+    for image in sample.images:
+        views = (replace(o, index=new[o.index]) for o in image.objects)
+        table = {
+            name: {new[i]: tuple(new[j] for j in others) for i, others in entries.items()}
+            for name, entries in image.relations.items()
+        }
+        objects = tuple(sorted(views, key=lambda o: o.index))
+        images.append(replace(image, objects=objects, relations=table))
+    plan = sample.plan
+    changes = tuple(replace(t, object=new[t.object]) for t in plan.transformations)
+    plan = replace(
+        plan, initial=state(plan.initial), final=state(plan.final), transformations=changes
+    )
+    return replace(sample, plan=plan, images=tuple(images))
+
+
+# --- Planning ----------------------------------------------------------------------------------
+
+
+def choose_pairs(dataset: Dataset, split: str, views: str) -> list[Pair]:
+    """The pairs of a split that `RowsConfig.views` asks for, in the split's order.
+
+    Raises:
+        ConfigError: none of the split's pairs is of that kind.
+        DataError: there is no such split, a line of it is wrong, or it is empty.
+    """
+    pairs = dataset.split(split)
+    path = dataset.root / "splits" / f"{split}.jsonl"
+    if not pairs:
+        raise DataError(f"{path}: the split is empty")
+    if views == "same":
+        pairs = [p for p in pairs if p.initial == p.final]
+    elif views == "cross":
+        pairs = [p for p in pairs if p.initial != p.final]
+    elif views == "all":
+        pairs = [
+            Pair(sample, initial, final)
+            for sample in dict.fromkeys(p.sample for p in pairs)
+            for initial, final in _views(dataset, sample)
+        ]
+    if not pairs:
+        raise ConfigError(f"rows.views: {path} has no pair of the kind {views!r}; use split or all")
+    return pairs
+
+
+def _views(dataset: Dataset, sample: str) -> list[tuple[str, str]]:
+    images = _raw(dataset, sample)["images"]
+    initial, final = (
+        [i["camera"] for i in images if i["state"] == s] for s in ("initial", "final")
+    )
+    return [(a, b) for a in initial for b in final]
+
+
+def _raw(dataset: Dataset, sample: str) -> Any:
+    """`sample.json` without a check of its schema: fast enough for going through a split."""
+    path = dataset.folder(sample) / "sample.json"
+    try:
+        return json.loads(read_text(path))
+    except ValueError as problem:
+        raise DataError(f"{path}: is no JSON ({problem}); render the sample again") from None
+
+
+def difficulties(dataset: Dataset, split: str, pairs: Sequence[Pair]) -> list[float]:
+    """How hard each pair is: the split's own figures, where it has one for every pair.
+
+    Otherwise the number of changes, then of visible objects, then whether the view changes: what
+    the paper's tables show accuracy to fall with. Reading all samples takes about 0.1 ms a KB.
+
+    Raises:
+        DataError: a sample is missing or damaged.
+    """
+    given = dataset.difficulties(split)
+    if all(pair in given for pair in pairs):
+        return [given[pair] for pair in pairs]
+    known: dict[str, tuple[int, int]] = {}
+    for sample in dict.fromkeys(p.sample for p in pairs):
+        document = _raw(dataset, sample)
+        objects = document["states"]["initial"]["objects"]
+        known[sample] = len(document["transformations"]), sum(o["visible"] for o in objects)
+    return [
+        100 * known[p.sample][0] + known[p.sample][1] + 0.5 * (p.initial != p.final) for p in pairs
+    ]
+
+
+def epoch_order(
+    pairs: Sequence[Pair],
+    order: str,
+    seed: int,
+    epoch: int,
+    hardness: Sequence[float] = (),
+    together: bool = False,
+) -> list[int]:
+    """The places of `pairs` in the order in which one epoch asks for them.
+
+    Args:
+        pairs: of the split.
+        order: see `RowsConfig`.
+        seed, epoch: what a random order depends on.
+        hardness: of every pair, for `easy-first`.
+        together: keep the pairs of one sample next to each other.
+    """
+    groups: dict[str, list[int]] = {}
+    if together:
+        for place, pair in enumerate(pairs):
+            groups.setdefault(pair.sample, []).append(place)
+    units = list(groups.values()) if together else [[place] for place in range(len(pairs))]
+    if order != "stored":
+        units = [units[k] for k in stream(seed, "order", epoch).permutation(len(units))]
+    if order == "easy-first":
+        units.sort(key=lambda unit: max(hardness[place] for place in unit))
+    return [place for unit in units for place in unit]
 
 
 def build_rows(
-    dataset: Dataset,
-    split: str,
-    prompt: PromptConfig,
-    completion: Completion | None = None,
+    reader: RowReader,
+    pairs: Sequence[Pair],
+    order: str = "stored",
+    count: int | None = None,
+    hardness: Sequence[float] = (),
+    together: bool = False,
 ) -> "datasets.Dataset":
-    """The rows of a split, in its order, for TRL's trainers.
+    """The rows of a run, in the order in which it uses them, for TRL's trainers.
 
     Each row has the columns that `RowReader.row` describes.
 
-    Raises:
-        DataError: there is no such split, a line of it is wrong, or it is empty.
+    Args:
+        reader: makes a row when it is used.
+        pairs: of one epoch.
+        order: see `RowsConfig`.
+        count: how many rows; None is one epoch. After each epoch the next one begins, so the
+            first rows of a longer run are those of a shorter one.
+        hardness: of every pair, for `easy-first`.
+        together: keep the pairs of one sample next to each other.
     """
     import datasets
+    import pyarrow
 
-    pairs = dataset.split(split)
-    if not pairs:
-        raise DataError(f"{dataset.root / 'splits' / split}.jsonl: the split is empty")
-    table = datasets.Dataset.from_dict({k: [getattr(p, k) for p in pairs] for k in PAIR_KEYS})
-    return table.with_transform(RowReader(dataset, prompt, completion))
+    once = pyarrow.table({k: [getattr(p, k) for p in pairs] for k in PAIR_KEYS})
+    parts = []
+    for epoch in range(math.ceil((len(pairs) if count is None else count) / len(pairs))):
+        places = epoch_order(pairs, order, reader.seed, epoch, hardness, together)
+        numbers = pyarrow.array(np.full(len(pairs), epoch))
+        parts.append(once.take(pyarrow.array(places)).append_column("epoch", numbers))
+    table = pyarrow.concat_tables(parts).slice(0, count)
+    return datasets.Dataset(table).with_transform(reader)
+
+
+# --- Images ------------------------------------------------------------------------------------
+
+
+def image_path(dataset: Dataset, sample: Sample, state: str, camera: str) -> Path:
+    """The file of one image. Raises DataError if the sample has none."""
+    folder = dataset.folder(sample.id)
+    try:
+        return folder / sample.image(state, camera).path
+    except KeyError:
+        raise DataError(
+            f"{folder / 'sample.json'}: there is no {state} image from camera {camera}"
+        ) from None
 
 
 def open_image(dataset: Dataset, sample: Sample, state: str, camera: str) -> Image.Image:
@@ -106,14 +304,7 @@ def open_image(dataset: Dataset, sample: Sample, state: str, camera: str) -> Ima
     Raises:
         DataError: the sample has no such image, or the file is missing or damaged.
     """
-    folder = dataset.folder(sample.id)
-    try:
-        path = folder / sample.image(state, camera).path
-    except KeyError:
-        raise DataError(
-            f"{folder / 'sample.json'}: there is no {state} image from camera {camera}"
-        ) from None
-    return read_rgb(path)
+    return read_rgb(image_path(dataset, sample, state, camera))
 
 
 def read_rgb(path: Path) -> Image.Image:

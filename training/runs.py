@@ -28,8 +28,8 @@ from scenes.errors import ConfigError, TrainingError
 from scenes.world import World
 from schemas.checks import read_json, read_text
 from schemas.config import read_yaml
-from schemas.dataset import dumps, dumps_line, write_whole
-from training.config import TrainConfig
+from schemas.dataset import Dataset, dumps, dumps_line, write_whole
+from training.config import TrainConfig, reader, rows_of_run
 from training.models import (
     TINY,
     build_tiny,
@@ -38,6 +38,7 @@ from training.models import (
     load_processor,
     quiet_libraries,
 )
+from training.rows import build_rows, choose_pairs, difficulties
 
 LIBRARIES = ("accelerate", "datasets", "peft", "tokenizers", "torch", "transformers", "trl")
 
@@ -140,6 +141,28 @@ def _own_version() -> str:
 def model_folder(config: TrainConfig) -> str:
     """Where the weights come from: for a tiny model, the folder it is built in."""
     return str(config.output_dir / "base") if config.model in TINY else config.model
+
+
+def rows(config: TrainConfig, dataset: Dataset, args: TrainingArguments) -> Any:
+    """All rows of a run, in order: a `datasets.Dataset` that the trainer goes through once.
+
+    `args` is told so: its epochs become one, however many are in the rows.
+
+    Raises:
+        ConfigError, DataError: the split lacks what the configuration asks for.
+    """
+    pairs = choose_pairs(dataset, config.split, config.rows.views)
+    easy_first = config.rows.order == "easy-first"
+    table = build_rows(
+        reader(config, dataset),
+        pairs,
+        config.rows.order,
+        rows_of_run(args, len(pairs)),
+        difficulties(dataset, config.split, pairs) if easy_first else (),
+        together=config.reward.extra.consistency > 0,
+    )
+    args.num_train_epochs = 1
+    return table
 
 
 def load(config: TrainConfig, world: World, args: TrainingArguments) -> tuple[Any, ProcessorMixin]:

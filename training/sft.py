@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on the true answers, with TRL's SFTTrainer."""
+"""Supervised fine-tuning on true answers or true reasoning, with TRL's SFTTrainer."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from training.config import (
     TrainConfig,
     check_config,
-    load_config,
+    load_stages,
     run_from_command_line,
     trainer_arguments,
 )
@@ -23,7 +23,8 @@ def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
         ConfigError: before anything is loaded, for whatever can be found wrong by then.
         TvrError: the data, the model or the training failed.
     """
-    return train(load_config("sft", config_path, overrides))
+    [config] = load_stages("sft", config_path, overrides)
+    return train(config)
 
 
 def train(config: TrainConfig) -> Path:
@@ -34,13 +35,12 @@ def train(config: TrainConfig) -> Path:
 
     from training import runs
     from training.models import lora_config
-    from training.rows import answer_only, build_rows
 
     with args.main_process_first(desc="opening the run"):
         found = runs.open_run(config)
     if found.done:
         return config.output_dir
-    rows = build_rows(dataset, config.split, config.prompt, answer_only)
+    rows = runs.rows(config, dataset, args)
     model, processor = runs.load(config, dataset.world, args)
     trainer = SFTTrainer(
         model=model,

@@ -16,8 +16,10 @@ from training.prompts import (
     example_answer,
     locate,
     rules,
+    steps_text,
     with_images,
 )
+from training.traces import check_trace, facts_of
 
 STYLES = [
     PromptConfig(style, location)
@@ -159,3 +161,15 @@ def test_images_fill_the_placeholders_in_order():
         with_images(prompt, ["first"])
     with pytest.raises(ValueError, match="more images"):
         with_images(prompt, ["first", "second", "third"])
+
+
+def test_steps_are_asked_for_in_the_notation_that_is_checked():
+    sample, _ = make_sample(CONFIG, 1)
+    for boxes in (False, True):
+        style = PromptConfig(reasoning="steps", boxes=boxes, system="Answer.")
+        text = words(build_prompt(sample, PAIR, WORLD, CONFIG, style))
+        assert text.startswith("Answer.\n")
+        assert ("[x0, y0, x1, y1]" in text) == boxes
+        report = check_trace(steps_text(False), facts_of(sample, PAIR, WORLD, CONFIG))
+        kinds = {s.kind for s in report.statements}
+        assert kinds == {"reference", "relation", "looks", "same", "change", "unchanged"}

@@ -4,15 +4,29 @@ import shutil
 
 import pytest
 
-from scenes.errors import DataError
+from scenes.errors import ConfigError, DataError
 from schemas.dataset import Dataset
 from schemas.records import Pair
 from tests.training.discs import TRAIN, background
 from training import rows
 from training.prompts import PromptConfig
-from training.rows import answer_only, build_rows
+from training.rows import (
+    RowReader,
+    build_rows,
+    choose_pairs,
+    difficulties,
+    epoch_order,
+    renumber,
+)
+from training.traces import TraceConfig, check_trace
 
 COMPACT = PromptConfig("compact", "cell")
+
+
+def table_of(dataset, split, views="split", completion=None, count=None, order="stored", **options):
+    """The rows of a split."""
+    reader = RowReader(dataset, COMPACT, completion, **options)
+    return build_rows(reader, choose_pairs(dataset, split, views), order, count)
 
 
 @pytest.fixture
@@ -23,7 +37,7 @@ def copy(dataset, tmp_path) -> Dataset:
 
 
 def test_columns_order_and_truth(dataset):
-    table = build_rows(dataset, "cross-view/test_ood", COMPACT, answer_only)
+    table = table_of(dataset, "cross-view/test_ood", completion=TraceConfig())
     pairs = dataset.split("cross-view/test_ood")
     assert len(table) == len(pairs)
     for row, pair in zip(table, pairs, strict=True):
@@ -38,18 +52,19 @@ def test_columns_order_and_truth(dataset):
         assert [image.mode for image in row["images"]] == ["RGB", "RGB"]
         [message] = row["completion"]
         assert message["role"] == "assistant"
-        assert f"<answer>{row['truth']}</answer>" in message["content"][0]["text"]
+        text = f"<think></think><answer>{row['truth']}</answer>"
+        assert message["content"] == [{"type": "text", "text": text}]
         assert row["prompt"][-1]["role"] == "user"
 
 
 def test_no_completion_without_supervision(dataset):
-    assert "completion" not in build_rows(dataset, "cross-view/train", COMPACT)[0]
+    assert "completion" not in table_of(dataset, "cross-view/train")[0]
 
 
 def test_nothing_is_read_before_it_is_needed(copy):
     (copy.folder("000002") / "final-center.png").unlink()
     shutil.rmtree(copy.folder("000003"))
-    table = build_rows(copy, "cross-view/train", COMPACT)
+    table = table_of(copy, "cross-view/train")
     assert table[0]["sample"] == "000000"
     with pytest.raises(DataError, match=r"000002/final-center.png: there is no such image"):
         table[2]
@@ -62,7 +77,7 @@ def test_nothing_is_read_before_it_is_needed(copy):
 def test_a_damaged_image_is_named(copy, damage):
     path = copy.folder("000001") / "initial-center.png"
     path.write_bytes(damage(path.read_bytes()))
-    table = build_rows(copy, "cross-view/train", COMPACT)
+    table = table_of(copy, "cross-view/train")
     with pytest.raises(DataError, match=r"000001/initial-center.png: the image is damaged") as info:
         table[1]
     assert "\n" not in str(info.value)
@@ -71,7 +86,7 @@ def test_a_damaged_image_is_named(copy, damage):
 def test_a_missing_view_is_named(copy):
     copy.write_split("own/views", [Pair("000000", "center", "top")])
     with pytest.raises(DataError, match="000000/sample.json: there is no final image from camera"):
-        build_rows(copy, "own/views", COMPACT)[0]
+        table_of(copy, "own/views")[0]
 
 
 def test_repeated_questions_are_made_once(dataset, monkeypatch):
@@ -83,7 +98,7 @@ def test_repeated_questions_are_made_once(dataset, monkeypatch):
         return read(path)
 
     monkeypatch.setattr(rows, "read_rgb", noted)
-    table = build_rows(dataset, "cross-view/train", COMPACT)
+    table = table_of(dataset, "cross-view/train")
     batch = table.__getitems__([0, 0, 0, 1, 1, 1])
     assert [row["sample"] for row in batch] == ["000000"] * 3 + ["000001"] * 3
     assert len(opened) == 4
@@ -92,13 +107,114 @@ def test_repeated_questions_are_made_once(dataset, monkeypatch):
 
 def test_splits_must_be_there_and_hold_something(copy):
     with pytest.raises(DataError, match="there is no such split"):
-        build_rows(copy, "cross-view/none", COMPACT)
+        table_of(copy, "cross-view/none")
     copy.write_split("cross-view/nothing", [])
     with pytest.raises(DataError, match=r"nothing.jsonl: the split is empty"):
-        build_rows(copy, "cross-view/nothing", COMPACT)
+        table_of(copy, "cross-view/nothing")
 
 
 def test_rows_survive_selection_and_shuffling(dataset):
-    table = build_rows(dataset, "cross-view/train", COMPACT)
+    table = table_of(dataset, "cross-view/train")
     assert [row["sample"] for row in table.select([3, 1])] == ["000003", "000001"]
     assert {row["sample"] for row in table.shuffle(seed=1)} == {f"{i:06d}" for i in range(TRAIN)}
+
+
+# --- Which rows, and when ----------------------------------------------------------------------
+
+
+def test_views_same_cross_and_all(dataset):
+    def views(split, kind):
+        return {(p.initial, p.final) for p in choose_pairs(dataset, split, kind)}
+
+    ood = "cross-view/test_ood"
+    assert views(ood, "cross") == {("center", "left"), ("center", "right")}
+    assert views(ood, "all") == {("center", c) for c in ("left", "center", "right")}
+    every = choose_pairs(dataset, ood, "all")
+    assert len(every) == len(set(every)) == 3 * len({p.sample for p in every})
+    assert {p.sample for p in every} == {p.sample for p in dataset.split(ood)}
+    assert len(choose_pairs(dataset, "cross-view/train", "same")) == TRAIN
+    with pytest.raises(ConfigError, match="rows.views: .*test_ood.jsonl has no pair of .* 'same'"):
+        choose_pairs(dataset, ood, "same")
+
+
+def test_every_epoch_has_every_pair_in_an_order_of_its_own(dataset):
+    table = table_of(dataset, "cross-view/train", order="random", count=3 * TRAIN + 2, seed=1)
+    asked = list(
+        zip(table.with_format(None)["sample"], table.with_format(None)["epoch"], strict=True)
+    )
+    epochs = [[s for s, epoch in asked if epoch == k] for k in range(4)]
+    assert [len(e) for e in epochs] == [TRAIN] * 3 + [2]
+    assert all(set(e) == set(epochs[0]) and len(set(e)) == TRAIN for e in epochs[:3])
+    assert epochs[0] != epochs[1] != epochs[2]
+    shorter = table_of(dataset, "cross-view/train", order="random", count=TRAIN + 1, seed=1)
+    assert list(shorter.with_format(None)["sample"]) == [s for s, _ in asked][: TRAIN + 1]
+
+
+def test_easy_first(dataset):
+    pairs = choose_pairs(dataset, "cross-view/train", "all")
+    hardness = difficulties(dataset, "cross-view/train", pairs)
+    for pair, value in zip(pairs, hardness, strict=True):
+        plan = dataset.sample(pair.sample).plan
+        seen = sum(o.visible(dataset.world) for o in plan.initial)
+        assert value == 100 * len(plan.transformations) + seen + (pair.final != "center") / 2
+    order = epoch_order(pairs, "easy-first", 0, 0, hardness)
+    assert [hardness[k] for k in order] == sorted(hardness)
+    assert sorted(order) == list(range(len(pairs)))
+
+
+def test_a_split_may_say_how_hard_its_pairs_are(copy):
+    pairs = copy.split("cross-view/train")
+    given = {pair: 1 - k / 10 for k, pair in enumerate(pairs)}
+    copy.write_split("own/rated", pairs, given)
+    assert difficulties(copy, "own/rated", pairs) == list(given.values())
+
+
+def test_pairs_of_one_sample_can_stay_together(dataset):
+    pairs = choose_pairs(dataset, "cross-view/train", "all")
+    order = epoch_order(pairs, "random", 0, 0, together=True)
+    samples = [pairs[k].sample for k in order]
+    assert all(len(set(samples[k : k + 3])) == 1 for k in range(0, len(samples), 3))
+    assert samples != sorted(samples)
+
+
+# --- Numbering ---------------------------------------------------------------------------------
+
+
+def test_numbers_agree_in_question_truth_and_reasoning(dataset):
+    plain = RowReader(dataset, COMPACT)
+    mixed = RowReader(dataset, COMPACT, TraceConfig("compact", boxes=True), True, seed=5)
+    moved = 0
+    for pair in choose_pairs(dataset, "cross-view/train", "all"):
+        old, sample = plain.sample(pair), mixed.sample(pair, 2)
+        row, before = mixed.row(pair, 2), plain.row(pair)
+        place = {(o.x, o.y): o.index for o in sample.plan.initial}
+        new = [place[o.x, o.y] for o in old.plan.initial]
+        moved += new != sorted(new)
+        truths = [t.split(".") for t in before["truth"].split(", ")]
+        assert row["truth"] == ", ".join(f"{new[int(i)]}.{a}.{v}" for i, a, v in truths)
+
+        def lines(row):
+            return row["prompt"][0]["content"][-1]["text"].splitlines()
+
+        expected = [f"{new[int(line[0])]}{line[1:]}" for line in lines(before)]
+        assert lines(row) == sorted(expected)
+        [message] = row["completion"]
+        report = check_trace(message["content"][0]["text"], mixed.facts(pair, 2))
+        assert report.false == 0 and report.true > 3
+        assert renumber(old, new) == sample
+    assert moved > TRAIN
+
+
+def test_all_views_of_a_scene_have_the_same_numbers_in_an_epoch(dataset):
+    reader = RowReader(dataset, COMPACT, shuffle_objects=True)
+    views = [Pair("000001", "center", camera) for camera in ("left", "center", "right")]
+    assert len({reader.row(pair, 3)["truth"] for pair in views}) == 1
+    assert len({reader.row(views[0], epoch)["truth"] for epoch in range(10)}) > 1
+    assert reader.row(views[0], 4)["truth"] == reader.row(views[0], 4)["truth"]
+
+
+def test_the_plan_of_a_long_run_is_small(dataset):
+    pairs = [Pair(f"{k:06d}", "center", "left") for k in range(20_000)]
+    table = build_rows(RowReader(dataset, COMPACT), pairs, "random", 100_000)
+    assert len(table) == 100_000
+    assert table.data.nbytes < 40 * len(table)

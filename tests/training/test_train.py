@@ -18,7 +18,8 @@ from tests.training.discs import background
 from training import grpo, runs, sft
 from training.config import check_config, load_config, trainer_arguments
 from training.models import TINY, Lora
-from training.rows import build_rows
+from training.prompts import PromptConfig
+from training.rows import RowReader, build_rows
 
 SFT = {"max_steps": 16, "learning_rate": 0.01, "per_device_train_batch_size": 6, "logging_steps": 1}
 GRPO: dict[str, Any] = {
@@ -52,6 +53,10 @@ GRPO: dict[str, Any] = {
         ({"split": "train"}, "split: 'train' does not match"),
         ({"prompt": {"style": "loud"}}, "prompt.style: 'loud' is not one of"),
         ({"adapter": "x", "lora": {}}, "lora: leave it out"),
+        ({"reward": {"extra": {"luck": 1}}}, "reward.extra.luck: unknown key"),
+        ({"rows": {"order": "hard-first"}}, "rows.order: 'hard-first' is not one of"),
+        ({"shuffle_dataset": True}, "shuffle_dataset: leave it out; rows.order"),
+        ({"completion": {"style": "trace"}}, "completion: only for tvr train sft"),
         ({"beta": None}, "beta: None is not of type float"),
     ],
 )
@@ -84,6 +89,16 @@ def test_a_key_of_the_other_trainer(write_config):
             "8 does not divide the batch of 6 .* gradient_accumulation_steps to a multiple of 4",
         ),
         ({"num_generations": 1}, "num_generations: 1, but a group needs two"),
+        (
+            {"reward": {"extra": {"consistency": 1}}},
+            "no scene of cross-view/train is asked about from two views; set rows.views: all",
+        ),
+        (
+            {"reward": {"extra": {"consistency": 1}}, "rows": {"views": "all"}},
+            "a batch holds 1 question, but two views need two",
+        ),
+        ({"rows": {"views": "cross"}}, "rows.views: .* has no pair of the kind 'cross'"),
+        ({"processor": {"max_pixels": 3000}}, "64 x 48 = 3072 pixels, more than 3000; raise it"),
         ({"fp16": True, "bf16": False}, "fp16: needs a GPU"),
         ({"use_vllm": True}, "use_vllm: needs a GPU"),
         pytest.param(
@@ -204,8 +219,8 @@ class Spy:
             backbone.register_forward_hook(self.read, with_kwargs=True)
             return model, self.processor
 
-        def spied_functions(config):
-            return [self.listen(function) for function in functions(config)]
+        def spied_functions(*arguments):
+            return [self.listen(function) for function in functions(*arguments)]
 
         monkeypatch.setattr(runs, "load", spied_load)
         monkeypatch.setattr(grpo, "reward_functions", spied_functions)
@@ -289,9 +304,8 @@ def test_grpo_trains_adapters_on_the_right_rows(
 
 
 def rows_of(dataset):
-    from training.prompts import PromptConfig
-
-    return build_rows(dataset, "cross-view/train", PromptConfig("compact", "cell"))
+    reader = RowReader(dataset, PromptConfig("compact", "cell"))
+    return build_rows(reader, dataset.split("cross-view/train"))
 
 
 def question(prompt) -> str:
@@ -307,6 +321,21 @@ def test_the_table_of_completions_says_what_was_asked(warm, write_config):
     columns = {"sample", "initial", "final", "truth", "completion", "advantage"}
     assert columns | {"format_reward", "accuracy_reward"} <= set(table.column_names)
     assert table.num_rows == 8
+
+
+def test_reasoning_is_taught_and_further_rewards_are_logged(tiny, write_config, dataset, tmp_path):
+    rows = {"views": "all", "shuffle_objects": True}
+    model, trace = str(tiny["tiny"]), {"style": "compact", "boxes": True}
+    values = SFT | {"max_steps": 4, "completion": trace, "rows": rows, "model": model}
+    folder = sft.run(write_config(**values, output_dir=str(tmp_path / "cold")))
+    values = GRPO | {"max_steps": 1, "per_device_train_batch_size": 16, "model": str(folder)}
+    extra = {"reference": 1.0, "consistency": 0.5, "grounding": 0.5}
+    values |= {"reward": {"extra": extra}, "rows": rows}
+    line, *_ = runs.read_log(grpo.run(write_config("extra.yaml", **values)))
+    for name in ("reference", "consistency", "grounding", "accuracy", "format"):
+        assert 0 <= line[f"rewards/{name}_reward/mean"] <= 1 or name == "accuracy"
+    for name in ("true", "false", "unparsed"):
+        assert line[f"statements/{name}"] >= 0
 
 
 def test_an_adapter_goes_on_being_trained(warm, write_config, tmp_path):
