@@ -21,18 +21,18 @@ def plans(folder):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plans") / "alone"
-    assert tvr("render", folder, *OPTIONS, "--workers", 1).returncode == 0
+    assert tvr("render", folder, *OPTIONS, "--workers", "1").returncode == 0
     return plans(folder)
 
 
 def test_workers_do_not_matter(alone, tmp_path):
-    tvr("render", tmp_path / "d", *OPTIONS, "--workers", 3)
+    tvr("render", tmp_path / "d", *OPTIONS, "--workers", "3")
     assert plans(tmp_path / "d") == alone
 
 
 def test_shards_in_any_order_make_the_same_files(alone, tmp_path):
     for part in (2, 0, 1):
-        tvr("render", tmp_path / "d", *OPTIONS, "--workers", 1, "--shard", f"{part}/3")
+        tvr("render", tmp_path / "d", *OPTIONS, "--workers", "1", "--shard", f"{part}/3")
     assert plans(tmp_path / "d") == alone
 
 
