@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -49,48 +49,88 @@ def common(
 @app.command()
 def render(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the data set.")],
-    config: Annotated[str, typer.Option(help="A preset, or a YAML file.")] = "star",
+    config: Annotated[
+        str | None,
+        typer.Option(help="A preset or a YAML file; by default that of OUT, or star."),
+    ] = None,
     set_: Overrides = None,
+    quality: Annotated[
+        str | None, typer.Option(help="draft, standard or trance; same as render.quality=Q.")
+    ] = None,
     num_samples: Annotated[int | None, typer.Option(min=1, help="Same as num_samples=N.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Same as seed=S.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Blender processes.")] = os.cpu_count() or 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Blender processes; by default, all cores at work.")
+    ] = None,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, optix, hip, oneapi or metal.")
     ] = "auto",
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="Render only part I of N, I from 0 to N-1.")
     ] = "0/1",
+    only: Annotated[
+        str | None, typer.Option(metavar="ID,…", help="Render only these samples.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Samples that are there too, after their JSON.")
+    ] = False,
+    plans: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Render a sample.json, or plans/*.jsonl."),
+    ] = None,
+    keep_blend: Annotated[
+        bool, typer.Option("--keep-blend", help="Keep Blender's file beside every image.")
+    ] = False,
+    reproducible: Annotated[
+        bool | None,
+        typer.Option(
+            "--reproducible/--no-reproducible",
+            help="Same bytes on every run; by default where the platform allows it.",
+        ),
+    ] = None,
+    deadline: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="Longest time for one sample.")
+    ] = 3600,
+    max_memory: Annotated[
+        int, typer.Option(min=1, metavar="MIB", help="Replace a process that holds more.")
+    ] = 4096,
+    executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster; auto for that of this machine.")
+    ] = None,
     plan_only: Annotated[
         bool, typer.Option("--plan-only", help="Write plans/*.jsonl and render nothing.")
     ] = False,
 ) -> None:
     """Render a data set, or whatever of it is missing."""
     from generator.plans import write_plans
-    from generator.render import Shard, open_folder, prepare
-    from generator.render import render as render_samples
+    from generator.process import Options
+    from generator.render import Request, cores, executors, open_folder
     from schemas.card import write_card
-    from schemas.config import load_config
 
-    extra = [f"{k}={v}" for k, v in (("num_samples", num_samples), ("seed", seed)) if v is not None]
-    resolved = load_config(config, [*(set_ or []), *extra])
-    part = Shard.parse(shard)
-    missing = prepare(out, resolved, part)
-    indices = part.indices(resolved["num_samples"])
-    total = len(indices)
-    if plan_only or not missing:
+    run = executors(executor, address)
+    first = [f"render.quality={quality}"] if quality is not None else []
+    last = [f"{k}={v}" for k, v in (("num_samples", num_samples), ("seed", seed)) if v is not None]
+    overrides = [*first, *(set_ or []), *last]
+    asked = Request(out, config, overrides, shard, only, plans, force)
+    resolved, jobs, total = asked.resolve()
+    if plan_only or not jobs:
         open_folder(out, resolved)
     if plan_only:
-        blocks = write_plans(out, resolved, indices, workers)
+        indices = asked.indices(resolved)
+        blocks = write_plans(out, resolved, indices, workers or cores())
         for _ in _progress(blocks, "planning", len(indices)):
             pass
-        print(f"{out}/plans: {total} plans")
+        print(f"{out}/plans: {len(indices)} plans")
         return
-    made = render_samples(out, resolved, missing, workers, device)
+    options = Options(device, deadline, max_memory, reproducible, keep_blend)
+    made = run(out, resolved, jobs, workers, options)
     frames = 0
-    for sample in _progress(made, "rendering", len(missing), done=total - len(missing)):
+    work = _progress(made, "rendering", len(jobs), total - len(jobs), frames=lambda m: m.frames)
+    for sample in work:
         frames += sample.frames
     write_card(_open(out))
-    print(f"{out}: {len(missing)} samples rendered ({frames} frames), {total} there")
+    print(f"{out}: {len(jobs)} samples rendered ({frames} frames), {total} there")
 
 
 @app.command()
@@ -141,7 +181,10 @@ def split(
 @app.command()
 def validate(
     dataset: DatasetFolder,
-    pixels: Annotated[bool, typer.Option("--pixels", help="Compare masks with geometry.")] = False,
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="Judge by the pixels what the labels say.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON lines.")] = False,
 ) -> None:
     """Check files, schemas, rules and labels; ends with 1 if anything is wrong."""
@@ -149,7 +192,8 @@ def validate(
 
     opened = _open(dataset)
     wrong = checked = 0
-    for _, findings in _progress(check(opened, pixels), "validating", len(opened.ids()) + 1):
+    results = check(opened, pixels, min(workers, 1 + len(opened.ids()) // 50))
+    for _, findings in _progress(results, "validating", len(opened.ids()) + 1):
         checked += 1
         wrong += len(findings)
         for finding in findings:
@@ -448,12 +492,18 @@ def _show(*renderables: "RenderableType") -> None:
 
 
 def _progress(
-    items: Iterable[T], label: str, total: int, done: int = 0, last: bool = True
+    items: Iterable[T],
+    label: str,
+    total: int,
+    done: int = 0,
+    last: bool = True,
+    frames: Callable[[T], int] | None = None,
 ) -> Iterator[T]:
     """Show how far the work has come: a bar on a terminal, a line now and then elsewhere.
 
     Args:
         last: whether there is a line at the end as well.
+        frames: how many frames an item is; their rate is shown, too.
     """
     import time
 
@@ -467,6 +517,16 @@ def _progress(
         TimeRemainingColumn,
     )
 
+    start = shown = time.monotonic()
+    drawn = 0
+
+    def rate(item: T) -> str:
+        nonlocal drawn
+        if frames is None:
+            return ""
+        drawn += frames(item)
+        return f"{60 * drawn / max(time.monotonic() - start, 1e-3):.1f} frames/min"
+
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (
@@ -475,21 +535,23 @@ def _progress(
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]}"),
         )
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task(label, total=total + done, completed=done)
+            task = bar.add_task(label, total=total + done, completed=done, rate="")
             for item in items:
-                bar.advance(task)
+                bar.update(task, advance=1, rate=rate(item))
                 yield item
         return
-    start = shown = time.monotonic()
     for count, item in enumerate(items, start=1):
+        speed = rate(item)
         now = time.monotonic()
         if now - shown > 10 or (last and count == total):
             shown = now
             left = (now - start) / count * (total - count)
             print(
-                f"{label}: {count + done} of {total + done}, {left:.0f} s left",
+                f"{label}: {count + done} of {total + done}, {left:.0f} s left"
+                + (f", {speed}" if speed else ""),
                 file=sys.stderr,
                 flush=True,
             )

@@ -8,7 +8,7 @@ import ctypes
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -185,16 +185,29 @@ def choose_device(wanted: str, found: Mapping[str, Sequence[str]] | None = None)
     return wanted
 
 
-def use_device(scene: Any, device: str) -> None:
-    """Render this scene on a device that `choose_device` has named."""
+def use_device(scene: Any, device: str, which: int | None = None) -> None:
+    """Render this scene on a device that `choose_device` has named.
+
+    Args:
+        which: the number of the only GPU of that kind to use, counted round; None for all.
+    """
     preferences = _cycles_preferences()
     scene.cycles.device = "CPU" if device == "cpu" else "GPU"
     scene.cycles.denoising_use_gpu = device != "cpu"
     preferences.compute_device_type = "NONE" if device == "cpu" else device.upper()
     if device != "cpu":
         preferences.refresh_devices()
-        for entry in preferences.devices:
-            entry.use = entry.type == preferences.compute_device_type
+        switch_on(preferences.devices, preferences.compute_device_type, which)
+
+
+def switch_on(entries: Iterable[Any], kind: str, which: int | None = None) -> None:
+    """Use the GPUs of one kind among Cycles' devices, or just one of them, and nothing else."""
+    entries = list(entries)
+    mine = [entry for entry in entries if entry.type == kind]
+    if which is not None and mine:
+        mine = [mine[which % len(mine)]]
+    for entry in entries:
+        entry.use = any(entry is one for one in mine)
 
 
 def _cycles_preferences() -> Any:

@@ -24,6 +24,10 @@ FAR = 1e9
 """Cycles writes 1e10 as the depth of a pixel where there is nothing."""
 
 
+DEPTH_SCALE = 0.001
+"""Blender units to a step of the 16-bit depth files, which reach 65.5 units far."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """What a camera sees.
@@ -33,6 +37,8 @@ class Frame:
         mask: index of the object at the centre of the pixel plus 1, or 0. Shape: (h, w), uint8.
         depth: distance along the viewing axis at the centre of the pixel, in Blender units;
             infinite where there is nothing. Shape: (h, w), float32.
+        normals: unit normals in world axes, 0 where there is nothing; None unless the stage's
+            configuration asks for them. Shape: (h, w, 3), float32.
         seconds: wall time of the render.
     """
 
@@ -40,6 +46,7 @@ class Frame:
     mask: Bytes
     depth: Floats32
     seconds: float
+    normals: Floats32 | None = None
 
 
 def render_frame(stage: Stage) -> Frame:
@@ -60,6 +67,11 @@ def render_frame(stage: Stage) -> Frame:
         mask=layers[f"{blender.index_pass()}.X"].round().astype(np.uint8),
         depth=np.where(depth < FAR, depth, np.float32(np.inf)),
         seconds=time.perf_counter() - start,
+        normals=(
+            np.stack([layers[f"Normal.{c}"] for c in "XYZ"], axis=-1)
+            if "Normal.X" in layers
+            else None
+        ),
     )
 
 
@@ -92,8 +104,31 @@ def to_srgb(linear: Floats32) -> Bytes:
     return np.rint(255 * curved).astype(np.uint8)
 
 
-def encode_png(array: Bytes) -> bytes:
-    """A PNG file of a picture (h, w, 3) or a mask (h, w), both uint8.
+def depth_steps(depth: Floats32) -> NDArray[np.uint16]:
+    """Depth in steps of `DEPTH_SCALE`; 0 where there is nothing or it is too far. Any shape.
+
+    >>> depth_steps(np.array([2.0, 65.535, 70.0, np.inf], dtype=np.float32)).tolist()
+    [2000, 65535, 0, 0]
+    """
+    steps = np.rint(np.where(np.isfinite(depth), depth, 0.0) / DEPTH_SCALE)
+    return np.where(steps <= np.iinfo(np.uint16).max, steps, 0).astype(np.uint16)
+
+
+def normal_colors(normals: Floats32, world_to_camera: NDArray[np.float64]) -> Bytes:
+    """Normals as colours, (n + 1) / 2 * 255, in the axes of a camera (x right, y down, z forward).
+
+    Where there is nothing the three values are 128.
+
+    Args:
+        normals: world axes. Shape: (..., 3).
+        world_to_camera: shape (4, 4).
+    """
+    turned = normals @ world_to_camera[:3, :3].T
+    return np.rint((np.clip(turned, -1.0, 1.0) + 1.0) / 2 * 255).astype(np.uint8)
+
+
+def encode_png(array: Bytes | NDArray[np.uint16]) -> bytes:
+    """A PNG file of a picture (h, w, 3) or a mask (h, w), both uint8, or steps (h, w), uint16.
 
     The same array always gives the same bytes: no times or program names are stored.
     """

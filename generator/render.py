@@ -8,44 +8,31 @@ import json
 import os
 import platform
 import queue
-import subprocess
-import sys
-import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from generator.blender import reproducible_command
-from scenes import errors
-from scenes.errors import ConfigError, DataError, RenderError, TvrError
+from generator.process import BlenderProcess, Job, Made, Options
+from generator.stored import read_jobs, stored_job
+from scenes.errors import ConfigError, DataError, PlanError, TvrError
 from scenes.sampler import Sampler
-from schemas.config import Config
+from scenes.world import World
+from schemas.config import Config, change_config, load_config
 from schemas.dataset import (
     Dataset,
     dumps,
     manifest,
-    remove_drafts,
     rendered,
     sample_id,
     write_whole,
 )
 
-TRIES = 3
-"""How often a sample is begun before a dying worker is blamed on it."""
-
-DEADLINE = 3600.0
-"""Seconds after which a worker that does not answer is replaced."""
-
-PATIENCE = 10.0
-"""Seconds that an idle worker has to end."""
-
 TOO_MANY = 5
 """Samples that cannot be planned before a run is stopped."""
-
-REPO = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -79,20 +66,88 @@ class Shard:
         return range(total * self.index // self.count, total * (self.index + 1) // self.count)
 
 
-@dataclass(frozen=True)
-class Made:
-    """A sample that was made. `seconds`: wall time of its worker for it."""
+def parse_ids(text: str) -> list[int]:
+    """Read a list of samples, such as `000017` or `17,21`.
 
-    index: int
-    seconds: float
-    frames: int
-
-
-def prepare(out: Path, config: Config, shard: Shard | None = None) -> list[int]:
-    """Check configuration and folder, and say which samples are missing. Nothing is written.
+    >>> parse_ids("000017, 3")
+    [3, 17]
 
     Raises:
-        ConfigError: the configuration cannot be met, or the folder was made with another one.
+        ConfigError: a part of it is no number.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if not (part.isascii() and part.isdecimal()):
+            raise ConfigError(f"--only {text}: write numbers of samples, for example 000017,000021")
+    return sorted({int(part) for part in parts})
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command asks for: a folder, a configuration, and which samples.
+
+    Attributes:
+        config: a preset or file; None for that of the folder, or `star` for a new one.
+        overrides: `key=value`.
+        shard: `I/N`.
+        only: numbers of samples, `17,21`; None for all of the shard.
+        plans: a file that plans are read from; its samples are those that are made.
+        force: make those again that are there.
+    """
+
+    out: Path
+    config: str | None = None
+    overrides: Sequence[str] = ()
+    shard: str = "0/1"
+    only: str | None = None
+    plans: Path | None = None
+    force: bool = False
+
+    def resolve(self) -> tuple[Config, list[Job], int]:
+        """The resolved configuration, what is to be made, and how many samples were asked for.
+
+        Nothing is written.
+
+        Raises:
+            ConfigError: wrong options, or a configuration that cannot be met here.
+            DataError: the folder or the file of plans cannot be used.
+        """
+        if self.config is None and (self.out / "dataset.json").exists():
+            former = Dataset.open(self.out).config
+            config = change_config(former, self.overrides, self.out / "dataset.json")
+        else:
+            config = load_config(self.config or "star", self.overrides)
+        wanted = self.indices(config)
+        if self.plans is None:
+            return config, prepare(self.out, config, wanted, self.force), len(wanted)
+        read = read_jobs(self.plans, World.from_config(config["world"]))
+        chosen = [job for job in read if self.only is None or job.index in set(wanted)]
+        missing = {j.index for j in prepare(self.out, config, [j.index for j in chosen])}
+        jobs = [job for job in chosen if self.force or job.index in missing]
+        return config, jobs, len(chosen)
+
+    def indices(self, config: Config) -> Sequence[int]:
+        """The numbers of the samples that are asked for, there or not."""
+        part = Shard.parse(self.shard)
+        if self.only is None:
+            return part.indices(config["num_samples"])
+        if part.count > 1:
+            raise ConfigError("--only: does not go with --shard")
+        return parse_ids(self.only)
+
+
+def prepare(
+    out: Path, config: Config, wanted: Collection[int] | None = None, force: bool = False
+) -> list[Job]:
+    """Check configuration and folder, and say what is to be made. Nothing is written.
+
+    Args:
+        wanted: numbers of samples; by default all of them.
+        force: make those again that are there, each after its own `sample.json`.
+
+    Raises:
+        ConfigError: the configuration cannot be met, the folder was made with another one, or
+            a wanted sample does not belong to it.
         DataError: the folder holds something else.
     """
     Sampler.from_config(config)
@@ -100,10 +155,19 @@ def prepare(out: Path, config: Config, shard: Shard | None = None) -> list[int]:
         _refuse_difference(Dataset.open(out).config, config, out)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: is not empty and is no data set; name another folder")
+    total = config["num_samples"]
+    for index in wanted or ():
+        if index >= total:
+            raise ConfigError(
+                f"--only {sample_id(index)}: the samples are 000000 to {sample_id(total - 1)}; "
+                f"raise num_samples"
+            )
+    mine = range(total) if wanted is None else sorted(wanted)
+    if force:
+        world = World.from_config(config["world"])
+        return [stored_job(out, index, world) for index in mine]
     done = set(rendered(out))
-    mine = (shard or Shard()).indices(config["num_samples"])
-    missing = [i for i in mine if sample_id(i) not in done]
-    return missing
+    return [Job(index) for index in mine if sample_id(index) not in done]
 
 
 def open_folder(out: Path, config: Config) -> None:
@@ -122,24 +186,69 @@ def open_folder(out: Path, config: Config) -> None:
         raise DataError(f"{out}: cannot be written ({problem.strerror})") from None
 
 
+Executor = Callable[[Path, Config, Sequence[Job], int | None, Options], Iterator[Made]]
+
+
+def executors(name: str, address: str | None = None) -> Executor:
+    """The function that renders as `--executor` says.
+
+    Raises:
+        ConfigError: the name is unknown, or the address goes with another executor.
+    """
+    if name == "ray":
+        from generator import ray_executor  # it imports this module
+
+        return partial(ray_executor.render, address=address)
+    if name != "local":
+        raise ConfigError(f"--executor {name}: known are local, ray")
+    if address is not None:
+        raise ConfigError("--address: goes with --executor ray only")
+    return render
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def render(
-    out: Path, config: Config, missing: list[int], workers: int = 1, device: str = "auto"
+    out: Path,
+    config: Config,
+    jobs: Sequence[Job],
+    workers: int | None = None,
+    options: Options | None = None,
 ) -> Iterator[Made]:
-    """Make the missing samples, yielding each as it is committed, in the order of completion.
+    """Make samples, yielding each as it is committed, in the order of completion.
 
     Stopping the iteration stops the workers; what is committed stays.
 
+    Args:
+        workers: Blender processes, by default for all cores; where there are several, each has
+            one GPU.
+
     Raises:
         ConfigError: the device does not exist.
+        DataError: a sample cannot be written.
         RenderError: a sample could not be made.
         PlanError: samples could not be planned; all others were made first, unless many failed.
     """
-    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for index in missing:
-        todo.put(index)
+    todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    for job in jobs:
+        todo.put(job)
     results: queue.SimpleQueue[Made | TvrError | None] = queue.SimpleQueue()
-    order = {"root": str(out.resolve()), "config": config, "device": device}
-    crew = [_Worker(order, todo, results) for _ in range(max(1, min(workers, len(missing))))]
+    room = workers or max(1, cores() // config["render"]["threads"])
+    size = max(1, min(room, len(jobs)))
+    crew = [
+        _Worker(
+            out,
+            config,
+            BlenderProcess(out, config, options or Options(), k if size > 1 else None),
+            todo,
+            results,
+        )
+        for k in range(size)
+    ]
     unplanned: list[TvrError] = []
     at_work = len(crew)
     try:
@@ -151,7 +260,7 @@ def render(
                 at_work -= 1
             elif isinstance(result, Made):
                 yield result
-            elif isinstance(result, errors.PlanError) and len(unplanned) < TOO_MANY:
+            elif isinstance(result, PlanError) and len(unplanned) < TOO_MANY:
                 unplanned.append(result)
             else:
                 raise result
@@ -165,31 +274,32 @@ def render(
 
 
 class _Worker(threading.Thread):
-    """A thread that keeps one Blender process busy, and replaces it when it dies."""
+    """A thread that keeps one Blender process busy."""
 
     def __init__(
         self,
-        order: dict[str, Any],
-        todo: "queue.SimpleQueue[int]",
+        out: Path,
+        config: Config,
+        process: BlenderProcess,
+        todo: "queue.SimpleQueue[Job]",
         results: "queue.SimpleQueue[Made | TvrError | None]",
     ) -> None:
         super().__init__(daemon=True)
-        self.order, self.todo, self.results = order, todo, results
-        self.out = Path(order["root"])
-        self.process: subprocess.Popen[str] | None = None
+        self.out, self.config, self.process = out, config, process
+        self.todo, self.results = todo, results
         self.stopping = False
 
     def run(self) -> None:
         try:
-            with tempfile.TemporaryDirectory(prefix="tvr-") as folder:
-                log = Path(folder) / "blender.log"
-                while not self.stopping:
-                    try:
-                        index = self.todo.get_nowait()
-                    except queue.Empty:
-                        break
-                    self.results.put(self._make(index, log))
-                self._dismiss()
+            self.process.start()
+            open_folder(self.out, self.config)
+            while not self.stopping:
+                try:
+                    job = self.todo.get_nowait()
+                except queue.Empty:
+                    break
+                self.results.put(self._make(job))
+            self.process.close()
         except TvrError as problem:
             self.results.put(problem)
         finally:
@@ -199,91 +309,13 @@ class _Worker(threading.Thread):
     def stop(self) -> None:
         """End the process; its unfinished sample leaves no trace in the data set."""
         self.stopping = True
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+        self.process.stop()
 
-    def _dismiss(self) -> None:
-        """Let an idle process end by itself, so that it can clean up."""
-        if self.process is not None and self.process.stdin is not None:
-            self.process.stdin.close()
-            try:
-                self.process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-
-    def _make(self, index: int, log: Path) -> Made | TvrError:
-        for _ in range(TRIES):
-            remove_drafts(self.out, {sample_id(index)})  # of a process that died over it
-            if self.stopping or not self._ready(log):
-                continue
-            answer = self._ask(f"{index}\n")
-            if answer is None:
-                continue
-            if "error" in answer:
-                return _error(answer)
-            return Made(answer["index"], answer["seconds"], answer["frames"])
-        return RenderError(
-            f"sample {sample_id(index)}: Blender died {TRIES} times over it{_last_words(log)}"
-        )
-
-    def _ready(self, log: Path) -> bool:
-        """Have a process with its stage built; False if it died on the way.
-
-        Raises:
-            TvrError: it says why it cannot render, or the folder cannot be written.
-        """
-        if self.process is not None and self.process.poll() is None:
-            return True
-        command = reproducible_command([sys.executable, "-m", "generator.worker"])
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log.open("a"),
-            text=True,
-            cwd=REPO,
-            env={**os.environ, "TMPDIR": str(log.parent), "PYTHONDONTWRITEBYTECODE": "1"},
-        )
-        answer = self._ask(json.dumps({**self.order, "log": str(log)}) + "\n")
-        if answer is None:
-            return False
-        if "error" in answer:
-            raise _error(answer)
-        open_folder(self.out, self.order["config"])
-        return True
-
-    def _ask(self, line: str) -> dict[str, Any] | None:
-        """Send one line and wait for one answer; None if the process died or hung."""
-        process = self.process
-        if process is None or process.stdin is None or process.stdout is None:
-            return None
-        alarm = threading.Timer(DEADLINE, process.kill)
-        alarm.start()
+    def _make(self, job: Job) -> Made | TvrError:
         try:
-            process.stdin.write(line)
-            process.stdin.flush()
-            answer = process.stdout.readline()
-        except (BrokenPipeError, ValueError):
-            answer = ""
-        finally:
-            alarm.cancel()
-        if not answer.endswith("\n"):
-            process.kill()
-            process.wait()
-            return None
-        content: dict[str, Any] = json.loads(answer)
-        return content
-
-
-def _error(answer: dict[str, Any]) -> TvrError:
-    kind = getattr(errors, answer["kind"], RenderError)
-    return kind(answer["error"]) if issubclass(kind, TvrError) else RenderError(answer["error"])
-
-
-def _last_words(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    return f" (its last words: {lines[-1]})" if lines else ""
+            return self.process.make(job)
+        except TvrError as problem:
+            return problem
 
 
 def _versions() -> dict[str, str]:

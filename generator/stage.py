@@ -4,6 +4,7 @@ Objects, meshes and materials are made once and kept; a frame only moves objects
 they point to. Making and deleting them for every frame would be slower and leak memory.
 """
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ GROUND_LEVEL = -0.001
 GROUND_FADE = (1.7, 5.3)
 """Where the ground begins to turn into the background and where it has, in visible areas."""
 
+FRAME_BYTES = 6 * 4
+"""Bytes to a pixel that a frame has at least: colour, alpha, depth and index as floats."""
+
 # From the axes of a camera in computer vision (y down, z forward) to Blender's (y up, z backward).
 _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -35,18 +39,21 @@ class Stage:
     Several stages can exist in a process; they share nothing but Blender's devices.
     """
 
-    def __init__(self, config: Mapping[str, Any], device: str = "cpu") -> None:
+    def __init__(
+        self, config: Mapping[str, Any], device: str = "cpu", which: int | None = None
+    ) -> None:
         """Build the stage for a resolved configuration.
 
         Args:
             device: as named by `blender.choose_device`.
+            which: the number of the one GPU to use, counted round; None for all of them.
 
         Raises:
             RenderError: Blender cannot be started.
         """
         self._bpy = blender.load()
         self._world = World.from_config(config["world"])
-        self._device = device
+        self._device, self._which = device, which
         self._scene = self._bpy.data.scenes.new("stage")
         self._meshes = {name: self._new_mesh(s) for name, s in self._world.shapes.items()}
         self._materials = {
@@ -62,6 +69,7 @@ class Stage:
         self._scene.camera = self._camera
         self._build_surroundings(config["render"]["ground"], config["render"]["background"])
         self._set_up_cycles(config["render"])
+        self._scene.view_layers[0].use_pass_normal = config["normals"]
         self.resize(config["image"]["width"], config["image"]["height"])
         self._folder = tempfile.TemporaryDirectory(prefix="tvr-")
 
@@ -119,6 +127,8 @@ class Stage:
     def render(self) -> Path:
         """Render to a multilayer EXR file with the passes Combined, Depth and object index.
 
+        With `normals` in the configuration also the pass Normal, in world axes.
+
         The file belongs to the caller, who deletes it; the next call writes to the same place.
         Blender swallows a KeyboardInterrupt and hands out what it has: ignore SIGINT meanwhile.
 
@@ -131,9 +141,28 @@ class Stage:
             self._bpy.ops.render.render(write_still=True, scene=self._scene.name)
         except RuntimeError as problem:  # how bpy reports every failure of an operator
             raise RenderError(f"Blender: {' '.join(str(problem).split())}") from None
-        if not path.exists():
-            raise RenderError(f"Blender wrote no frame to {path.parent}; is there space left?")
+        needed = self.size[0] * self.size[1] * FRAME_BYTES
+        if not path.exists() or path.stat().st_size < needed:
+            path.unlink(missing_ok=True)
+            free = shutil.disk_usage(path.parent).free
+            raise RenderError(
+                f"{path.parent}: Blender could not write a frame there; "
+                f"{needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free; "
+                f"name another folder in TMPDIR"
+            )
         return path
+
+    def save(self, path: Path) -> None:
+        """Save the scene as it is now as a .blend file, which opens with it and renders it.
+
+        Raises:
+            RenderError: Blender cannot write there.
+        """
+        self._bpy.context.window_manager.windows[0].scene = self._scene
+        try:
+            self._bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True, compress=True)
+        except RuntimeError as problem:
+            raise RenderError(f"Blender: {' '.join(str(problem).split())}") from None
 
     def describe(self) -> dict[str, Any]:
         """How frames are rendered, for the `render` block of a sample."""
@@ -163,19 +192,19 @@ class Stage:
         scene.render.engine = "CYCLES"
         scene.render.threads_mode = "FIXED"  # the number of threads shows in the last bits
         scene.render.threads = settings["threads"]
-        blender.use_device(scene, self._device)
+        blender.use_device(scene, self._device, self._which)
         cycles.samples = settings["samples"]
         cycles.use_adaptive_sampling = False
         cycles.use_light_tree = False
-        cycles.max_bounces = 4
-        cycles.transparent_max_bounces = 8
-        cycles.blur_glossy = 2.0
+        cycles.max_bounces = settings["max_bounces"]
+        cycles.transparent_max_bounces = settings["transparent_bounces"]
+        cycles.blur_glossy = settings["blur_glossy"]
         cycles.caustics_reflective = cycles.caustics_refractive = False
-        cycles.sample_clamp_indirect = 10.0
+        cycles.sample_clamp_indirect = settings["clamp_indirect"]
         cycles.use_denoising = settings["denoise"]
         cycles.denoiser = "OPENIMAGEDENOISE"
         cycles.denoising_input_passes = "RGB_ALBEDO_NORMAL"
-        cycles.denoising_prefilter = "ACCURATE"
+        cycles.denoising_prefilter = settings["prefilter"].upper()
         cycles.denoising_quality = "HIGH"
         scene.view_settings.view_transform = "Standard"
         scene.render.dither_intensity = 0.0

@@ -1,33 +1,50 @@
-"""One Blender process that makes samples: reads numbers on stdin, answers on stdout.
+"""One Blender process that makes samples: reads orders on stdin, answers on stdout.
 
-The first line it reads is a JSON object with `root`, `config` and `device`; every further line is
-the number of a sample to make. It answers each line with one JSON object, and ends when stdin does.
-Whatever goes wrong with a sample is answered too; only a broken process is silent.
+The first line it reads is a JSON object: `root`, `config`, `device`, `which` GPU, whether it must
+be `reproducible`, `keep_blend`, and the file of its `log`. Every further line names a sample to
+make: `index`, and its `plan` unless it is to be planned from the configuration. Each line is
+answered with one JSON object; the process ends when stdin does. Whatever goes wrong with a sample
+is answered too; only a broken process is silent.
 """
 
 import json
+import resource
 import signal
 import sys
+import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from generator import blender
-from generator.frames import encode_png, render_frame
+from generator.frames import (
+    DEPTH_SCALE,
+    depth_steps,
+    encode_png,
+    normal_colors,
+    render_frame,
+)
 from generator.labels import image_labels
 from generator.stage import Stage
-from scenes.errors import TvrError
+from generator.storage import store
+from scenes.errors import ConfigError, TvrError
 from scenes.plans import Plan
 from scenes.sampler import Sampler
 from scenes.seeds import derive
 from scenes.world import World
 from schemas.config import Config
-from schemas.dataset import commit_sample, dumps
-from schemas.records import Sample
+from schemas.dataset import dumps
+from schemas.records import Sample, plan_from_json
 
 
-def make_sample(stage: Stage, plan: Plan, world: World, config: Config) -> dict[str, bytes]:
+def make_sample(
+    stage: Stage, plan: Plan, world: World, config: Config, keep_blend: bool = False
+) -> dict[str, bytes]:
     """Render every view of a plan; the files of its folder by name.
+
+    Args:
+        keep_blend: add Blender's file of every view.
 
     Raises:
         RenderError: Blender gave up.
@@ -49,14 +66,53 @@ def make_sample(stage: Stage, plan: Plan, world: World, config: Config) -> dict[
         image = image_labels(
             frame.mask, state_name, state, camera_name, camera, world, config["masks"]
         )
-        images.append(image)
+        name = image.path.removesuffix(".png")
         files[image.path] = encode_png(frame.image)
         if image.mask:
             files[image.mask] = encode_png(frame.mask)
+        if config["depth"]:
+            image = replace(image, depth=f"{name}.depth.png", depth_scale=DEPTH_SCALE)
+            files[f"{name}.depth.png"] = encode_png(depth_steps(frame.depth))
+        if frame.normals is not None:
+            image = replace(image, normals=f"{name}.normals.png")
+            colors = normal_colors(frame.normals, camera.world_to_camera())
+            files[f"{name}.normals.png"] = encode_png(colors)
+        if keep_blend:
+            image = replace(image, blend=f"{name}.blend")
+            files[f"{name}.blend"] = _saved(stage)
+        images.append(image)
     render = {**stage.describe(), "seconds": round(time.perf_counter() - start, 3)}
     sample = Sample(plan, tuple(images), render)
     files["sample.json"] = dumps(sample.to_json(world)).encode()
     return files
+
+
+def _saved(stage: Stage) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="tvr-") as folder:
+        path = Path(folder) / "scene.blend"
+        stage.save(path)
+        return path.read_bytes()
+
+
+def resident() -> int:
+    """Memory that this process holds, in MiB; the most it ever held where /proc is missing."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize() // 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
+
+
+def _stage(order: dict[str, Any]) -> Stage:
+    device = blender.choose_device(order["device"])
+    if order["reproducible"] and device != "cpu":
+        raise ConfigError(f"--reproducible: holds for --device cpu only, not for {device}")
+    if order["reproducible"] and not blender.is_reproducible():
+        raise ConfigError(
+            "--reproducible: this platform does not let a process fix its addresses; "
+            "without the option images differ by rounding only"
+        )
+    return Stage(order["config"], device, order["which"])
 
 
 def main() -> None:
@@ -71,22 +127,23 @@ def main() -> None:
     try:
         config, root = order["config"], Path(order["root"])
         sampler = Sampler.from_config(config)
-        stage = Stage(config, blender.choose_device(order["device"]))
+        stage = _stage(order)
     except TvrError as problem:
         reply(error=str(problem), kind=type(problem).__name__)
         return
     reply(ready=stage.describe())
     for line in sys.stdin:
-        index = int(line)
+        job = json.loads(line)
         start = time.perf_counter()
         try:
-            plan = sampler.plan(index)
-            files = make_sample(stage, plan, sampler.world, config)
-            commit_sample(root, plan.id, files)
-        except (TvrError, OSError) as problem:
-            reply(index=index, error=str(problem), kind=type(problem).__name__)
+            plan = plan_from_json(job["plan"]) if job["plan"] else sampler.plan(job["index"])
+            files = make_sample(stage, plan, sampler.world, config, order["keep_blend"])
+            store(root, plan.id, files)
+        except TvrError as problem:
+            reply(error=str(problem), kind=type(problem).__name__)
         else:
-            reply(index=index, seconds=time.perf_counter() - start, frames=len(plan.views))
+            seconds = time.perf_counter() - start
+            reply(seconds=seconds, frames=len(plan.views), memory=resident())
 
 
 if __name__ == "__main__":

@@ -16,6 +16,13 @@ from schemas.checks import check
 
 PRESETS = Path(__file__).parent.parent / "scenes" / "presets"
 
+QUALITIES: dict[str, dict[str, Any]] = {
+    "draft": {"samples": 8, "denoise": True, "prefilter": "fast"},
+    "standard": {"samples": 32, "denoise": True, "prefilter": "accurate"},
+    "trance": {"samples": 512, "denoise": False, "prefilter": "accurate"},
+}
+"""What `render.quality` stands for; docs/rendering.md has what each costs and gives."""
+
 Config = dict[str, Any]
 """A resolved configuration: every key present, fit for `config.schema.json`."""
 
@@ -35,8 +42,22 @@ def load_config(source: str | Path = "star", overrides: Iterable[str] = ()) -> C
         ConfigError: unknown preset or key, wrong type, or a combination that makes no sense.
     """
     document, name = _read(str(source))
+    return _resolve({**document, "preset": name}, overrides, source)
+
+
+def change_config(config: Config, overrides: Iterable[str], where: str | Path) -> Config:
+    """A resolved configuration, such as that of a data set, with `key=value` on top.
+
+    Raises:
+        ConfigError: as for `load_config`.
+    """
+    return _resolve(config, overrides, where)
+
+
+def _resolve(document: Config, overrides: Iterable[str], source: str | Path) -> Config:
+    name = document["preset"]
     for override in overrides:
-        document = merge(document, parse_override(override))
+        document = merge(document, _expanded(parse_override(override), f"--set {override}"))
     document = _without_removed({**document, "preset": name})
     _normalise(document)
     check(document, "config", source, ConfigError)
@@ -127,7 +148,7 @@ def _read(source: str, seen: tuple[str, ...] = ()) -> tuple[Config, str]:
         raise ConfigError(
             f"--config {source}: neither a preset ({', '.join(preset_names())}) nor a .yaml file"
         )
-    document = read_yaml(path)
+    document = _expanded(read_yaml(path), path)
     parent = document.pop("preset", None if source == "trance" else "trance")
     if parent is None:
         return document, name
@@ -135,6 +156,19 @@ def _read(source: str, seen: tuple[str, ...] = ()) -> tuple[Config, str]:
         raise ConfigError(f"{path}: preset: {parent!r} is not a name")
     base, _ = _read(parent, (*seen, source))
     return merge(base, document), name
+
+
+def _expanded(document: Config, where: str | Path) -> Config:
+    """Put the settings of `render.quality` in its place; settings beside it win over them."""
+    block = document.get("render")
+    if not isinstance(block, dict) or "quality" not in block:
+        return document
+    name = block["quality"]
+    if not isinstance(name, str) or name not in QUALITIES:
+        known = ", ".join(QUALITIES)
+        raise ConfigError(f"{where}: render.quality: {name!r} is none; known are {known}")
+    rest = {key: value for key, value in block.items() if key != "quality"}
+    return {**document, "render": {**QUALITIES[name], **rest}}
 
 
 def _without_removed(document: Config) -> Config:

@@ -37,7 +37,15 @@ class ObjectView:
 
 @dataclass(frozen=True)
 class Image:
-    """One rendered image and its labels; `path` and `mask` are names in the sample's folder."""
+    """One rendered image and its labels; all files are names in the sample's folder.
+
+    Attributes:
+        mask: 8-bit PNG, object index + 1.
+        depth: 16-bit PNG; a value times `depth_scale` is the distance along the viewing axis in
+            Blender units, 0 is nothing or farther than the format reaches.
+        normals: 8-bit PNG, (normal + 1) / 2 * 255 in the axes of the camera.
+        blend: Blender's file of the scene as it was rendered.
+    """
 
     state: str
     camera: str
@@ -47,10 +55,21 @@ class Image:
     height: int
     objects: tuple[ObjectView, ...]
     relations: Relations
+    depth: str | None = None
+    depth_scale: float | None = None
+    normals: str | None = None
+    blend: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of all files that belong to this image."""
+        names = (self.path, self.mask, self.depth, self.normals, self.blend)
+        return tuple(name for name in names if name is not None)
 
     def to_json(self) -> dict[str, Any]:
-        """The form stored in `sample.json`."""
-        data = asdict(self)
+        """The form stored in `sample.json`; extras that were not asked for are left out."""
+        extras = ("depth", "depth_scale", "normals", "blend")
+        data = {k: v for k, v in asdict(self).items() if v is not None or k not in extras}
         data["objects"] = [
             {**o, "bbox": o["bbox"] and list(o["bbox"]), "center": list(o["center"])}
             for o in data["objects"]

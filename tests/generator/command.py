@@ -23,7 +23,8 @@ def sets(*overrides: str) -> list[str]:
 def tvr(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the installed command and wait for it."""
     command = [str(TVR), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+    options = {"timeout": 300, **options}
+    return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 def render(out: Path, *arguments: str, overrides: tuple[str, ...] = SMALLEST) -> str:

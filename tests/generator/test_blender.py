@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,24 @@ def test_missing_device_is_an_error_that_names_the_option_and_the_alternatives()
         blender.choose_device("metal", GPU_MACHINE)
     with pytest.raises(ConfigError, match="--device abacus: known are auto, cpu, optix"):
         blender.choose_device("abacus", GPU_MACHINE)
+
+
+@dataclass
+class Entry:
+    """Stands in for an entry of Cycles' list of devices."""
+
+    name: str
+    type: str
+    use: bool = True
+
+
+@pytest.mark.parametrize(
+    ("which", "used"), [(None, ["a", "b"]), (0, ["a"]), (1, ["b"]), (2, ["a"]), (5, ["b"])]
+)
+def test_a_process_uses_all_gpus_of_a_kind_or_its_own(which, used):
+    entries = [Entry("cpu", "CPU"), Entry("a", "CUDA"), Entry("o", "OPTIX"), Entry("b", "CUDA")]
+    blender.switch_on(iter(entries), "CUDA", which)
+    assert [e.name for e in entries if e.use] == used
 
 
 def test_auto_finds_something_on_this_machine():

@@ -1,5 +1,6 @@
 """Images, masks and depth: their types, their colours, and their form on disk."""
 
+import io
 import itertools
 
 import numpy as np
@@ -7,7 +8,15 @@ import OpenEXR
 import PIL.Image
 import pytest
 
-from generator.frames import encode_png, read_layers, render_frame, to_srgb
+from generator.frames import (
+    DEPTH_SCALE,
+    depth_steps,
+    encode_png,
+    normal_colors,
+    read_layers,
+    render_frame,
+    to_srgb,
+)
 from generator.materials import to_linear
 from generator.stage import Stage
 from scenes.cameras import Camera
@@ -128,6 +137,27 @@ def test_damaged_layers_are_an_error(tmp_path):
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(RenderError, match="layers.exr"):
         read_layers(path)
+
+
+def test_depth_steps_are_what_the_scale_says():
+    depth = np.array([[0.5, 12.3456], [65.536, np.inf]], dtype=np.float32)
+    steps = depth_steps(depth)
+    assert steps.dtype == np.uint16
+    assert steps[1].tolist() == [0, 0]
+    assert np.allclose(steps[0] * DEPTH_SCALE, depth[0], atol=DEPTH_SCALE / 2)
+    with PIL.Image.open(io.BytesIO(encode_png(steps))) as image:
+        assert np.array_equal(np.asarray(image), steps)
+
+
+def test_normals_turn_with_the_camera():
+    """The top of the ground, seen from above at an angle, faces up and towards the camera."""
+    camera = Camera((9.481, 0.0, 6.344))
+    up = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]], dtype=np.float32)
+    colors = normal_colors(up, camera.world_to_camera())
+    x, y, z = colors[0] / 255 * 2 - 1
+    angle = np.radians(camera.elevation)
+    assert (x, y, z) == pytest.approx((0, -np.cos(angle), -np.sin(angle)), abs=0.01)
+    assert colors[1].tolist() == [128, 128, 128]
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 3), (4, 6)])

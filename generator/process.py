@@ -1,0 +1,215 @@
+"""One Blender process, seen from outside: started, given work, replaced when it dies or hangs."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from generator.blender import reproducible_command
+from scenes import errors
+from scenes.errors import RenderError, TvrError
+from schemas.config import Config
+from schemas.dataset import remove_drafts, sample_id
+
+TRIES = 3
+"""How often a sample is begun before a dying worker is blamed on it."""
+
+STARTUP = 600.0
+"""Seconds that a process has to load Blender and build its stage."""
+
+PATIENCE = 10.0
+"""Seconds that an idle process has to end."""
+
+REPO = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Options:
+    """How samples are made, as far as it does not show in them.
+
+    Attributes:
+        device: `auto`, `cpu` or one of `blender.DEVICES`.
+        deadline: seconds for one sample; a process that needs longer is replaced.
+        max_memory: MiB; a process that holds more after a sample is replaced.
+        reproducible: None for where it is possible; True makes the impossible an error.
+        keep_blend: keep Blender's files beside the images.
+    """
+
+    device: str = "auto"
+    deadline: float = 3600.0
+    max_memory: int = 4096
+    reproducible: bool | None = None
+    keep_blend: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """A sample to make: by its number, or after a plan (the content of a `sample.json`)."""
+
+    index: int
+    plan: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """A sample that was made. `seconds`: wall time of its process for it."""
+
+    index: int
+    seconds: float
+    frames: int
+
+
+class BlenderProcess:
+    """Makes samples in a process of its own. One thread uses it; any thread may stop it."""
+
+    def __init__(
+        self, root: Path, config: Config, options: Options, which: int | None = None
+    ) -> None:
+        """Prepare; nothing is started yet.
+
+        Args:
+            root: the folder of the data set.
+            which: the number of the only GPU to use; None for all of them.
+        """
+        self._root, self._options = root, options
+        self._folder = tempfile.TemporaryDirectory(prefix="tvr-")
+        self._log = Path(self._folder.name) / "blender.log"
+        self._order = {
+            "root": str(root.resolve()),
+            "config": config,
+            "device": options.device,
+            "which": which,
+            "reproducible": options.reproducible,
+            "keep_blend": options.keep_blend,
+            "log": str(self._log),
+        }
+        self._process: subprocess.Popen[str] | None = None
+        self._stopping = False
+        self._fate = "died"
+
+    def start(self) -> None:
+        """Have a process with its stage built.
+
+        Raises:
+            TvrError: it says why it cannot render, or dies whenever it is started.
+        """
+        for _ in range(TRIES):
+            if self._ready():
+                return
+        raise RenderError(f"Blender {self._fate} whenever it was started{self._last_words()}")
+
+    def make(self, job: Job) -> Made:
+        """Make one sample.
+
+        Raises:
+            TvrError: it cannot be made.
+        """
+        name = sample_id(job.index)
+        line = json.dumps({"index": job.index, "plan": job.plan}) + "\n"
+        for _ in range(TRIES):
+            remove_drafts(self._root, {name})  # of a process that died over it
+            if self._stopping or not self._ready():
+                continue
+            answer = self._ask(line, self._options.deadline)
+            if answer is None:
+                continue
+            if "error" in answer:
+                raise _error(answer)
+            if answer["memory"] > self._options.max_memory:
+                self._dismiss()
+            return Made(job.index, answer["seconds"], answer["frames"])
+        raise RenderError(
+            f"sample {name}: Blender {self._fate} {TRIES} times over it{self._last_words()}"
+        )
+
+    def close(self) -> None:
+        """Let the idle process end by itself, and clean up."""
+        self._dismiss()
+        self._folder.cleanup()
+
+    def stop(self) -> None:
+        """End the process at once; its unfinished sample leaves no trace in the data set."""
+        self._stopping = True
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _dismiss(self) -> None:
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None and process.stdout is not None:
+            try:
+                process.stdin.close()
+                process.wait(PATIENCE)
+            except (BrokenPipeError, subprocess.TimeoutExpired):
+                process.kill()
+                process.wait()
+            process.stdout.close()
+
+    def _ready(self) -> bool:
+        """Whether there is a process with its stage built, after trying to start one."""
+        if self._process is not None and self._process.poll() is None:
+            return True
+        command = [sys.executable, "-m", "generator.worker"]
+        if self._options.reproducible is not False:
+            command = reproducible_command(command)
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=REPO,
+                env={**os.environ, "TMPDIR": self._folder.name, "PYTHONDONTWRITEBYTECODE": "1"},
+            )
+        if self._stopping:
+            self.stop()
+        answer = self._ask(json.dumps(self._order) + "\n", STARTUP)
+        if answer is not None and "error" in answer:
+            raise _error(answer)
+        return answer is not None
+
+    def _ask(self, line: str, deadline: float) -> dict[str, Any] | None:
+        """Send one line and wait for one answer; None if the process died or hung."""
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            return None
+        late = threading.Event()
+
+        def too_late() -> None:
+            late.set()
+            process.kill()
+
+        alarm = threading.Timer(deadline, too_late)
+        alarm.start()
+        try:
+            process.stdin.write(line)
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except (BrokenPipeError, ValueError):
+            answer = ""
+        finally:
+            alarm.cancel()
+        if not answer.endswith("\n"):
+            process.kill()
+            process.wait()
+            self._fate = f"needed more than {deadline:g} s" if late.is_set() else "died"
+            return None
+        content: dict[str, Any] = json.loads(answer)
+        return content
+
+    def _last_words(self) -> str:
+        log = self._log
+        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        return f" (its last words: {lines[-1]})" if lines else ""
+
+
+def _error(answer: dict[str, Any]) -> TvrError:
+    kind = getattr(errors, answer["kind"], RenderError)
+    return kind(answer["error"]) if issubclass(kind, TvrError) else RenderError(answer["error"])

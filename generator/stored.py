@@ -1,0 +1,70 @@
+"""Plans that were written down: in a `sample.json`, or in the lines of `plans/*.jsonl`."""
+
+from pathlib import Path
+from typing import Any
+
+from generator.process import Job
+from scenes.errors import DataError
+from scenes.transformations import TripletError
+from scenes.world import LOOKS, World
+from schemas.checks import check, parse_json, read_text
+from schemas.dataset import refuse_newer, sample_folder, sample_id
+from schemas.records import plan_from_json
+
+
+def read_jobs(path: Path, world: World) -> list[Job]:
+    """The samples that a file describes: a `sample.json`, or JSON Lines of plans.
+
+    Raises:
+        DataError: the file is unreadable, from a newer version, or names what `world` lacks.
+    """
+    text = read_text(path)
+    if path.suffix == ".jsonl":
+        lines = [(f"{path}, line {n}", t) for n, t in enumerate(text.split("\n"), 1) if t.strip()]
+    else:
+        lines = [(str(path), text)]
+    jobs = [_job(parse_json(line, where), where, world) for where, line in lines]
+    if not jobs:
+        raise DataError(f"{path}: holds no plan")
+    return jobs
+
+
+def stored_job(root: Path, index: int, world: World) -> Job:
+    """The job that renders a sample after its own `sample.json`, if it has one.
+
+    Raises:
+        DataError: the file is damaged or names what `world` lacks.
+    """
+    path = sample_folder(root, sample_id(index)) / "sample.json"
+    if not path.exists():
+        return Job(index)
+    (job,) = read_jobs(path, world)
+    if job.index != index:
+        raise DataError(f"{path}: id: is {sample_id(job.index)}, not {sample_id(index)}")
+    return job
+
+
+def _job(document: Any, where: str, world: World) -> Job:
+    refuse_newer(document, Path(where))
+    check(document, "plan", where)
+    known = {attribute: set(world.values(attribute)) for attribute in LOOKS}
+    for name, state in document["states"].items():
+        for k, obj in enumerate(state["objects"]):
+            for attribute, values in known.items():
+                if obj[attribute] not in values:
+                    raise DataError(
+                        f"{where}: states.{name}.objects.{k}.{attribute}: {obj[attribute]!r} is "
+                        f"unknown; this data set knows {', '.join(sorted(values))}"
+                    )
+    for k, image in enumerate(document["images"]):
+        if image["camera"] not in document["cameras"]:
+            raise DataError(f"{where}: images.{k}.camera: {image['camera']!r} is not in cameras")
+    plan = plan_from_json(document)
+    try:
+        states = plan.states(world)
+    except TripletError as problem:
+        raise DataError(f"{where}: transformations: {problem}") from None
+    last = max((int(n.split("-")[1]) for n, _ in plan.views if n.startswith("step-")), default=0)
+    if last >= len(states):
+        raise DataError(f"{where}: images: step-{last} needs as many transformations")
+    return Job(int(document["id"]), document)

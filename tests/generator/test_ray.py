@@ -1,0 +1,60 @@
+"""`--executor ray` on a real cluster of two nodes, one of which is lost in the middle."""
+
+import os
+
+import pytest
+
+from tests.generator.command import SMALLEST, Running, contents, refused, samples, sets, tvr
+
+cluster_utils = pytest.importorskip("ray.cluster_utils")
+
+BASIC = ("--config", "basic", "--num-samples")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    cluster = cluster_utils.Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "include_dashboard": False},
+    )
+    yield cluster
+    cluster.shutdown()
+
+
+def test_a_lost_node_changes_nothing(cluster, tmp_path):
+    local, out = tmp_path / "local", tmp_path / "ray"
+    arguments = (*BASIC, "24", *sets(*SMALLEST, "seed=3"))
+    assert tvr("render", local, *arguments).returncode == 0
+    node = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    run = Running("render", out, *arguments, "--executor", "ray", "--address", cluster.address)
+    run.until(lambda: len(samples(out)) >= 2)
+    cluster.remove_node(node, allow_graceful=False)
+    status, printed, errors = run.end()
+    assert status == 0, errors
+    assert "24 samples rendered" in printed
+    assert contents(out) == contents(local)
+    assert not list(out.glob("samples/*/.*"))
+
+
+def test_what_the_cluster_cannot_give(cluster, tmp_path):
+    ray = ("--executor", "ray", "--address")
+    small = (*BASIC, "1", *sets(*SMALLEST))
+    line = refused(
+        "render", tmp_path / "d", *small, *ray, cluster.address, "--set", "render.threads=64"
+    )
+    assert "64 CPUs" in line
+    line = refused("render", tmp_path / "d", *small, *ray, "127.0.0.1:1")
+    assert "--address 127.0.0.1:1" in line
+    assert not (tmp_path / "d").exists()
+
+
+def test_errors_of_actors_are_those_of_workers(cluster, tmp_path):
+    line = refused(
+        *("render", tmp_path / "d", *BASIC, "2", *sets(*SMALLEST)),
+        *("--executor", "ray", "--address", cluster.address),
+        *("--set", "visibility.min_pixels=60000", "--set", "tries=3"),
+        status=1,
+    )
+    assert "sample 00000" in line and "observable" in line
