@@ -9,7 +9,9 @@ model or adapter files and the processor, once the run is done
 """
 
 import dataclasses
+import errno
 import json
+import math
 import shutil
 import sys
 import time
@@ -20,6 +22,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import SafetensorError
 from transformers import PrinterCallback, ProcessorMixin, Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
@@ -191,16 +194,102 @@ def train(trainer: Trainer, config: TrainConfig, checkpoint: Path | None) -> Pat
     """Run a trainer to its end and store what it learned.
 
     Raises:
-        TrainingError: the loss is no longer a number.
+        TrainingError: the loss or a weight is no longer a number, or the disk is full.
     """
     trainer.remove_callback(PrinterCallback)
+    # First of all, so that its figures reach TensorBoard and the like too.
+    trainer.callback_handler.callbacks.insert(0, Speed())
+    trainer.add_callback(Soundness())
     trainer.add_callback(LogFile(config.output_dir / "log.jsonl"))
     trainer.add_callback(ProgressLine(config.kind))
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        write_run(config.output_dir, config, "done", trainer.state.global_step)
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        trainer.save_model()
+        if trainer.is_world_process_zero():
+            write_run(config.output_dir, config, "done", trainer.state.global_step)
+    except (OSError, RuntimeError, SafetensorError) as problem:
+        if not disk_is_full(problem):
+            raise
+        good = last_checkpoint(config.output_dir) if trainer.is_world_process_zero() else None
+        raise TrainingError(
+            f"{config.output_dir}: the disk is full; free some space (or lower save_total_limit) "
+            "and start again, training goes on from "
+            f"{good.name if good else 'the beginning, as there is no checkpoint yet'}"
+        ) from None
     return config.output_dir
+
+
+def disk_is_full(problem: BaseException) -> bool:
+    """Whether this error, or one that led to it, came from a full disk or an exhausted quota.
+
+    safetensors and PyTorch's own file format wrap the system's error or only keep its text.
+    """
+    chain: BaseException | None = problem
+    while chain is not None:
+        if isinstance(chain, OSError) and chain.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(text in str(chain) for text in DISK_FULL):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False
+
+
+DISK_FULL = ("No space left on device", "Disk quota exceeded", "inline_container.cc")
+"""What messages say when a write failed; the last is PyTorch's writer of archives."""
+
+
+class Speed(TrainerCallback):
+    """Adds `tokens_per_second` to every logged step: of prompts and completions, all processes."""
+
+    def __init__(self) -> None:
+        self.last: tuple[float, float] | None = None
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Compare the trainer's count of tokens with the clock."""
+        tokens = (logs or {}).get("num_tokens")
+        if logs is None or tokens is None:
+            return
+        now = time.monotonic()
+        if self.last is not None and now > self.last[0]:
+            speed = (tokens - self.last[1]) / (now - self.last[0])
+            logs["tokens_per_second"] = state.log_history[-1]["tokens_per_second"] = speed
+        self.last = now, tokens
+
+
+class Soundness(TrainerCallback):
+    """Stops a run before it stores weights that are no numbers."""
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        """Look at the loss and at what was trained, whenever a checkpoint is due."""
+        if not control.should_save:
+            return
+        control.should_log = True  # the loss is looked at in LogFile, and logs come before saves
+        for name, weight in model.named_parameters():
+            if weight.requires_grad and not weight.isfinite().all():
+                raise TrainingError(_unsound(args, state, f"{name} is"))
+
+
+def _unsound(args: TrainingArguments, state: TrainerState, what: str) -> str:
+    good = last_checkpoint(Path(args.output_dir)) if state.is_world_process_zero else None
+    sound = f"; {good.name} holds the last sound weights" if good else ""
+    return (
+        f"{args.output_dir}: {what} no longer a number at step {state.global_step}; lower "
+        f"learning_rate and start again in another output_dir{sound}"
+    )
 
 
 class LogFile(TrainerCallback):
@@ -226,11 +315,8 @@ class LogFile(TrainerCallback):
         """Append the newest line."""
         line = state.log_history[-1]
         loss = line.get("loss")
-        if isinstance(loss, float) and loss - loss != 0:
-            raise TrainingError(
-                f"{args.output_dir}: the loss is {loss} at step {state.global_step}; lower "
-                "learning_rate and start again, training goes on from the last checkpoint"
-            )
+        if isinstance(loss, float) and not math.isfinite(loss):
+            raise TrainingError(_unsound(args, state, f"the loss is {loss},"))
         if state.is_world_process_zero:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(dumps_line(line))

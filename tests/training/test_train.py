@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,6 +120,15 @@ def test_refused_before_any_weight_is_loaded(write_config, monkeypatch, values, 
     assert str(info.value).startswith(f"{path}: ")
     assert "\n" not in str(info.value)
     assert not Path(load_config("grpo", path).output_dir).exists()
+
+
+def test_a_tokenizer_alone_is_refused_before_any_weight_is_loaded(tiny, write_config, tmp_path):
+    model = shutil.copytree(tiny["tiny-idefics3"], tmp_path / "model")
+    (model / "processor_config.json").unlink()
+    (model / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match="config.yaml: model: .*processor") as info:
+        grpo.run(write_config(model=str(model), num_generations=2))
+    assert "\n" not in str(info.value)
 
 
 def test_trl_itself_may_refuse(write_config):
@@ -425,11 +435,89 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(warm, write_config, tmp
         assert torch.allclose(tensor, load_file(folder / "adapter_model.safetensors")[name])
 
 
-def test_a_loss_that_is_no_number_stops_the_run(warm, write_config):
-    values = {"model": str(warm["tiny"]), **SFT, "max_steps": 3}
-    path = write_config(**values | {"learning_rate": 1e30, "max_grad_norm": 0})
-    with pytest.raises(TrainingError, match="the loss is nan at step .* lower learning_rate"):
+@pytest.mark.parametrize("save_steps", [1, 2])
+def test_a_loss_that_is_no_number_stops_the_run(warm, write_config, save_steps):
+    values = {"model": str(warm["tiny"]), **SFT, "max_steps": 4, "logging_steps": 100}
+    values |= {"learning_rate": 1e30, "max_grad_norm": 0, "save_steps": save_steps}
+    with pytest.raises(TrainingError, match="no longer a number at step .* lower learning_rate"):
+        sft.run(write_config(**values))
+
+
+def test_weights_that_are_no_numbers_are_never_stored(warm, write_config, monkeypatch):
+    class Poison(runs.LogFile):
+        def on_step_begin(self, args, state, control, model=None, **_):
+            if state.global_step == 3:
+                with torch.no_grad():
+                    next(model.parameters()).fill_(float("nan"))
+
+    monkeypatch.setattr(runs, "LogFile", Poison)
+    values = {"model": str(warm["tiny"]), **SFT, "max_steps": 6, "logging_steps": 100}
+    with pytest.raises(TrainingError, match="at step 4; .*; checkpoint-2 holds the last sound"):
+        sft.run(write_config(**values, save_steps=2))
+    folder = Path(load_config("sft", write_config(**values)).output_dir)
+    assert sorted(p.name for p in folder.glob("checkpoint-*")) == ["checkpoint-2"]
+    for tensor in load_file(folder / "checkpoint-2" / "model.safetensors").values():
+        assert tensor.isfinite().all()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+@pytest.mark.parametrize("name", ["optimizer.pt", "training_args.bin"])
+def test_a_full_disk_leaves_the_last_checkpoint(warm, write_config, monkeypatch, name):
+    class Fill(runs.LogFile):
+        def on_step_end(self, args, state, control, **_):
+            if state.global_step == 4:
+                folder = Path(args.output_dir, "checkpoint-4")
+                folder.mkdir()
+                (folder / name).symlink_to("/dev/full")  # every write to it fails with ENOSPC
+
+    plain = runs.LogFile
+    monkeypatch.setattr(runs, "LogFile", Fill)
+    path = write_config(model=str(warm["tiny"]), **SFT | {"max_steps": 4}, save_steps=2)
+    message = "the disk is full; .* goes on from checkpoint-2"
+    with pytest.raises(TrainingError, match=message) as info:
         sft.run(path)
+    assert "\n" not in str(info.value)
+    folder = load_config("sft", path).output_dir
+    assert [p.name for p in folder.glob("checkpoint-*")] == ["checkpoint-2"]
+    monkeypatch.setattr(runs, "LogFile", plain)
+    sft.run(path)
+    assert json.loads((folder / "run.json").read_text())["status"] == "done"
+
+
+# --- Two stages --------------------------------------------------------------------------------
+
+STAGED: dict[str, Any] = {
+    "cold-start": {**SFT, "max_steps": 2, "completion": {"style": "compact"}},
+    "grpo": {k: v for k, v in GRPO.items() if k != "lora"} | {"max_steps": 1},
+}
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 2}])
+def test_two_stages(tiny, write_config, tmp_path, lora):
+    path = write_config(**STAGED, lora=lora)
+    first, second = tmp_path / "run" / "cold-start", tmp_path / "run" / "grpo"
+    assert sft.run(path, ["cold-start.max_steps=1"]) == first
+    assert not second.exists()
+    assert grpo.run(path) == second
+    run = json.loads((second / "run.json").read_text())
+    assert (run["kind"], run["status"]) == ("grpo", "done")
+    expected = (str(first), None) if lora is None else (str(first / "base"), str(first))
+    assert (run["model"], run["adapter"]) == expected
+    assert json.loads((first / "run.json").read_text())["step"] == 2
+
+
+def test_the_second_stage_is_checked_before_the_first_begins(write_config, tmp_path):
+    for grpo_block, message in [
+        ({"num_generations": 3}, "config.yaml: grpo: num_generations: 3 does not divide"),
+        ({"completion": {}}, "config.yaml: grpo: completion: only for tvr train sft"),
+        ({"lr_scheduler_type": "sometimes"}, "config.yaml: grpo: .*sometimes"),
+        ([1], "config.yaml: grpo: must be a block of keys"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            grpo.run(write_config(**STAGED | {"grpo": grpo_block}))
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="cold-start: there is no such block"):
+        sft.run(write_config(grpo={}))
 
 
 def test_the_entry_point_of_launchers(write_config, capsys):
