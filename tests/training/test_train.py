@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from scenes.errors import ConfigError, TrainingError
 from tests.training.discs import background
 from training import grpo, runs, sft
-from training.config import check_config, load_config, trainer_arguments
+from training.config import check_config, load_config, load_stages, trainer_arguments
 from training.models import TINY, Lora
 from training.prompts import PromptConfig
 from training.rows import RowReader, build_rows
@@ -159,13 +159,40 @@ def test_a_stored_configuration_can_be_used_again(write_config, tmp_path):
     assert load_config("grpo", again).to_json() == config.to_json()
 
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "train").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "examples" / "train"
+LAUNCHERS = sorted(FOLDER.glob("accelerate-*.yaml"))
+EXAMPLES = sorted(set(FOLDER.glob("*.yaml")) - set(LAUNCHERS))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_examples_are_valid(path, tmp_path):
-    config = load_config("sft" if "sft" in path.stem else "grpo", path, ["use_cpu=true"])
-    trainer_arguments(replace(config, output_dir=tmp_path))
+    stages = load_stages("sft" if "sft" in path.stem else "grpo", path, ["use_cpu=true"])
+    for stage in stages:
+        trainer_arguments(replace(stage, output_dir=tmp_path))
+    assert len(stages) == 1 or [s.kind for s in stages] == ["sft", "grpo"]
+    for line in path.read_text().splitlines():  # every value of the large ones has a source
+        if path.stem.startswith("qwen") and line.strip().startswith(("learning_rate", "num_gen")):
+            assert re.search(r"# \[(paper|guide|guess)", line), line
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)
+def test_the_launcher_configurations_are_valid(path):
+    from accelerate.commands.config.config_args import ClusterConfig
+    from accelerate.utils import FullyShardedDataParallelPlugin
+    from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
+
+    config = ClusterConfig.from_yaml_file(path)
+    assert config.num_processes == 8
+    if config.fsdp_config:
+        given = {k.removeprefix("fsdp_"): v for k, v in config.fsdp_config.items()}
+        layer = given.pop("transformer_layer_cls_to_wrap")
+        assert hasattr(modeling_qwen2_5_vl, layer)
+        given["cpu_offload"] = given.pop("offload_params")
+        given["auto_wrap_policy"] = given["auto_wrap_policy"].lower()
+        given |= {"transformer_cls_names_to_wrap": [layer], "cpu_ram_efficient_loading": False}
+        given["fsdp_version"] = given.pop("version")
+        plugin = FullyShardedDataParallelPlugin(**given)
+        assert plugin.fsdp_version == 2 and plugin.reshard_after_forward is True
 
 
 # --- Runs --------------------------------------------------------------------------------------
