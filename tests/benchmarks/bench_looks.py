@@ -1,0 +1,233 @@
+"""Can all looks be told apart? Colour and material of unoccluded objects, read from their pixels.
+
+Renders scenes whose objects hardly hide each other, from the cameras of a preset, and has a small
+network guess the colour and material of every object of at least 300 pixels from a summary of its
+pixels: quantiles of brightness and of chromaticity, and the size and shape of its outline.
+Five-fold cross-validation by frame, so that no frame is in training and test at once.
+
+python tests/benchmarks/bench_looks.py [--frames N] [--quality Q] [--looks FILE.npz]
+"""
+
+import argparse
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from generator import blender
+from generator.frames import render_frame
+from generator.stage import Stage
+from scenes.cameras import Camera
+from scenes.plans import Light
+from scenes.seeds import stream
+from scenes.states import SceneObject, State
+from scenes.visibility import look
+from scenes.world import World
+from schemas.config import Config, load_config
+
+LEAST_PIXELS = 300
+LEAST_VISIBLE = 0.97
+QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
+FOLDS = 5
+
+Floats = NDArray[np.float64]
+
+
+def layout(world: World, camera: Camera, rng: np.random.Generator, count: int = 8) -> State:
+    """Of 40 random arrangements the one that shows most objects large and whole."""
+    best: tuple[int, State] = (-1, ())
+    for _ in range(40):
+        objects: list[SceneObject] = []
+        for _ in range(200):
+            size = str(rng.choice(["small", "medium", "large"], p=[0.2, 0.4, 0.4]))
+            x, y = rng.uniform(-3, 3, 2)
+            radius = world.sizes[size]
+            if all(
+                np.hypot(o.x - x, o.y - y) > o.radius(world) + radius + world.gap for o in objects
+            ):
+                looks = {
+                    a: str(rng.choice(world.values(a))) for a in ("shape", "color", "material")
+                }
+                turn = float(rng.uniform(0, 2 * np.pi))
+                objects.append(
+                    SceneObject(len(objects), size=size, x=x, y=y, rotation=turn, **looks)
+                )
+            if len(objects) == count:
+                break
+        state = tuple(objects)
+        view = look(state, camera, world, 320, 240)
+        good = (view.pixels >= LEAST_PIXELS) & (view.pixels >= LEAST_VISIBLE * view.unoccluded)
+        best = max(best, (int(good.sum()), state), key=lambda pair: pair[0])
+    return best[1]
+
+
+def features(image: NDArray[np.uint8], inside: NDArray[np.bool_]) -> Floats:
+    """What is known of an object: quantiles of its pixels, and of those at its rim and middle."""
+    pixels = (image[inside].astype(float) + 1) / 256
+    light = pixels.sum(axis=1)
+    chroma = pixels / light[:, None]
+    saturation = pixels.max(axis=1) - pixels.min(axis=1)
+    rows, columns = np.nonzero(inside)
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    levels = (rows - rows.min()) / height
+    bands = [pixels[(levels >= a) & (levels < a + 0.25)].mean(axis=0) for a in (0, 0.25, 0.5, 0.75)]
+    spread = pixels[light >= np.quantile(light, 0.5)].std(axis=0)
+    return np.concatenate(
+        [
+            *(np.quantile(pixels[:, c], QUANTILES) for c in range(3)),
+            *(np.quantile(chroma[:, c], QUANTILES) for c in range(3)),
+            np.quantile(saturation, QUANTILES),
+            chroma[np.argsort(saturation)[-len(light) // 4 :]].mean(axis=0),
+            *bands,
+            spread,
+            [np.log(inside.sum()), width / height, inside.sum() / (width * height)],
+        ]
+    )
+
+
+def collect(config: Config, frames: int) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+    """Features (n, f), the class (colour, material) (n, 2) and the frame (n,) of n objects."""
+    world = World.from_config(config["world"])
+    stage = Stage(config)
+    rows: list[Floats] = []
+    labels, origin = [], []
+    names = config["cameras"]["final"]
+    for number in range(frames):
+        rng = stream(0, "looks", number)
+        place = np.array(config["cameras"]["named"][names[number % len(names)]]["position"])
+        camera = Camera(tuple(place + rng.uniform(-0.5, 0.5, 3)))
+        lamps = config["lights"]["lamps"]
+        stage.light(
+            {
+                name: Light(
+                    tuple(np.array(v["position"]) + rng.uniform(-1, 1, 3)),
+                    tuple(v["color"]),
+                    v["size"],
+                    v["power"],
+                )
+                for name, v in lamps.items()
+            }
+        )
+        state = layout(world, camera, rng)
+        stage.seed(number)
+        stage.look(camera)
+        stage.show(state)
+        frame = render_frame(stage)
+        view = look(state, camera, world, *stage.size)
+        for obj, alone in zip(state, view.unoccluded, strict=True):
+            inside = frame.mask == obj.index + 1
+            if inside.sum() >= max(LEAST_PIXELS, LEAST_VISIBLE * alone):
+                rows.append(features(frame.image, inside))
+                labels.append(
+                    [
+                        world.values("color").index(obj.color),
+                        world.values("material").index(obj.material),
+                    ]
+                )
+                origin.append(number)
+    return np.array(rows), np.array(labels), np.array(origin)
+
+
+def guess(rows: Floats, labels: NDArray[np.int64], frames: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The class of every row, by networks that have not seen its frame. Shape: (n,)."""
+    torch.manual_seed(0)
+    guesses = np.zeros(len(labels), dtype=np.int64)
+    for fold in range(FOLDS):
+        test = frames % FOLDS == fold
+        mean, spread = rows[~test].mean(axis=0), rows[~test].std(axis=0) + 1e-6
+        scaled = torch.tensor((rows - mean) / spread, dtype=torch.float32)
+        truth = torch.tensor(labels)
+        total: torch.Tensor | float = 0.0
+        for _ in range(3):
+            net = torch.nn.Sequential(
+                torch.nn.Linear(rows.shape[1], 128),
+                torch.nn.GELU(),
+                torch.nn.Dropout(0.1),
+                torch.nn.Linear(128, int(labels.max()) + 1),
+            )
+            steps = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.05)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(steps, 400)
+            inputs, wanted = scaled[~test], truth[~test]
+            for _ in range(400):
+                noisy = inputs + 0.05 * torch.randn_like(inputs)
+                loss = torch.nn.functional.cross_entropy(net(noisy), wanted)
+                steps.zero_grad()
+                loss.backward()
+                steps.step()
+                schedule.step()
+            with torch.no_grad():
+                total = total + net.eval()(scaled[test]).softmax(-1)
+        guesses[test] = torch.as_tensor(total).argmax(-1).numpy()
+    return guesses
+
+
+def matrix(
+    truth: NDArray[np.int64], guesses: NDArray[np.int64], names: list[str], title: str
+) -> Table:
+    """A confusion table in per cent of the rows."""
+    table = Table("true \\ guessed", *names, title=title)
+    for k, name in enumerate(names):
+        mine = guesses[truth == k]
+        shares = [
+            f"{100 * np.mean(mine == j):.1f}" if (mine == j).any() else "."
+            for j in range(len(names))
+        ]
+        table.add_row(f"{name} ({len(mine)})", *shares)
+    return table
+
+
+def main() -> None:
+    """Print everything."""
+    console = Console(width=110, file=blender.start())
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--frames", type=int, default=360)
+    parser.add_argument("--quality", default="draft")
+    parser.add_argument("--looks", type=Path, help="keep, or reuse, what was rendered")
+    asked = parser.parse_args()
+    config = load_config("trance", [f"render.quality={asked.quality}", "render.threads=2"])
+    world = World.from_config(config["world"])
+    if asked.looks and asked.looks.exists():
+        with np.load(asked.looks) as stored:
+            rows, labels, frames = stored["rows"], stored["labels"], stored["frames"]
+    else:
+        rows, labels, frames = collect(config, asked.frames)
+        if asked.looks:
+            np.savez(asked.looks, rows=rows, labels=labels, frames=frames)
+    colors, kinds = list(world.values("color")), list(world.values("material"))
+    truth = labels[:, 0] * len(kinds) + labels[:, 1]
+    guesses = guess(rows, truth, frames)
+    console.print(
+        f"{len(rows)} objects of at least {LEAST_PIXELS} px in {len(set(frames.tolist()))} frames, "
+        f"quality {asked.quality}: color and material both right {np.mean(guesses == truth):.2%}, "
+        f"color {np.mean(guesses // len(kinds) == labels[:, 0]):.2%}, "
+        f"material {np.mean(guesses % len(kinds) == labels[:, 1]):.2%}"
+    )
+    for k, kind in enumerate(kinds):
+        chosen = labels[:, 1] == k
+        console.print(
+            matrix(labels[chosen, 0], guesses[chosen] // len(kinds), colors, f"color of {kind}, %")
+        )
+    console.print(matrix(labels[:, 1], guesses % len(kinds), kinds, "material, %"))
+    names = [f"{c} {m}" for c, m in itertools.product(colors, kinds)]
+    wrong = Counter(
+        (min(t, g), max(t, g))
+        for t, g in zip(truth.tolist(), guesses.tolist(), strict=True)
+        if t != g
+    )
+    sizes = Counter(truth.tolist())
+    table = Table("pair", "confused", "of", "right %", title="the worst pairs")
+    ranked = sorted(wrong, key=lambda p: -wrong[p] / (sizes[p[0]] + sizes[p[1]]))
+    for a, b in ranked[:10]:
+        both = sizes[a] + sizes[b]
+        right = f"{100 * (1 - wrong[a, b] / both):.1f}"
+        table.add_row(f"{names[a]} / {names[b]}", str(wrong[a, b]), str(both), right)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

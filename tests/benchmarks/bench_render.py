@@ -1,0 +1,126 @@
+"""Figures of the renderer: frames per minute, CPU seconds, the project's own share, memory.
+
+The own share is all the time of a process that Cycles' render call does not take: planning,
+arranging the stage, reading passes, labels, PNG files, writing the sample.
+
+python tests/benchmarks/bench_render.py [--samples N] [--trance N] [--small N]
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from generator import blender
+from generator.stage import Stage
+from generator.storage import store
+from generator.worker import make_sample, resident
+from scenes.sampler import Sampler
+from schemas.config import load_config
+
+
+class TimedStage(Stage):
+    """A stage that adds up the time of Cycles' render calls."""
+
+    rendering = 0.0
+
+    def render(self) -> Path:
+        """As always."""
+        start = time.perf_counter()
+        try:
+            return super().render()
+        finally:
+            self.rendering += time.perf_counter() - start
+
+
+def measure(overrides: list[str], samples: int, out: Path) -> dict[str, Any]:
+    """Make samples as a worker does; frames, seconds, CPU seconds and own share."""
+    config = load_config("star", overrides)
+    sampler = Sampler.from_config(config)
+    stage = TimedStage(config)
+    plan = sampler.plan(samples)
+    make_sample(stage, plan, sampler.world, config)  # Blender loads what it needs
+    stage.rendering = 0.0
+    frames = 0
+    wall, cpu = time.perf_counter(), time.process_time()
+    for index in range(samples):
+        plan = sampler.plan(index)
+        store(out, plan.id, make_sample(stage, plan, sampler.world, config))
+        frames += len(plan.views)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {
+        "frames": frames,
+        "per minute": 60 * frames / wall,
+        "cpu": cpu / frames,
+        "own": 1 - stage.rendering / wall,
+        "own ms": 1000 * (wall - stage.rendering) / frames,
+    }
+
+
+def growth(frames: int, at: list[int]) -> list[tuple[int, int, float]]:
+    """Frames made, MiB held, and milliseconds for a frame of the last stretch."""
+    config = load_config(
+        "star",
+        ["image.width=64", "image.height=48", "render.samples=1", "render.denoise=false"],
+    )
+    sampler = Sampler.from_config(config)
+    stage = Stage(config)
+    done, last, start = 0, 0, time.perf_counter()
+    found = []
+    for index in range(frames):
+        if done >= frames:
+            break
+        plan = sampler.plan(index)
+        make_sample(stage, plan, sampler.world, config)
+        before, done = done, done + len(plan.views)
+        if any(before < mark <= done for mark in at):
+            now = time.perf_counter()
+            found.append((done, resident(), 1000 * (now - start) / (done - last)))
+            start, last = now, done
+    return found
+
+
+def main() -> None:
+    """Print everything."""
+    console = Console(width=110, file=blender.start())
+    parser = argparse.ArgumentParser()
+    parser.add_argument(
+        "--samples", type=int, default=3, help="of draft and standard; 4 frames each"
+    )
+    parser.add_argument("--trance", type=int, default=1, help="of the trance quality; 0 for none")
+    parser.add_argument("--small", type=int, default=1000, help="small frames for the memory")
+    asked = parser.parse_args()
+    table = Table(
+        *("quality", "frames", "frames/min", "CPU s/frame", "own share", "own ms/frame"),
+        title="320 x 240, one process with one thread",
+    )
+    counts = {"draft": asked.samples, "standard": asked.samples, "trance": asked.trance}
+    with tempfile.TemporaryDirectory() as folder:
+        for quality, count in counts.items():
+            if count:
+                found = measure([f"render.quality={quality}"], count, Path(folder) / quality)
+                table.add_row(
+                    quality,
+                    str(found["frames"]),
+                    f"{found['per minute']:.1f}",
+                    f"{found['cpu']:.2f}",
+                    f"{found['own']:.1%}",
+                    f"{found['own ms']:.0f}",
+                )
+    console.print(table)
+    marks = sorted({min(100, asked.small), asked.small // 2, asked.small})
+    table = Table("small frames", "MiB held", "ms/frame since", title="memory, 64 x 48, 1 sample")
+    for frames, memory, milliseconds in growth(asked.small, marks):
+        table.add_row(str(frames), str(memory), f"{milliseconds:.0f}")
+    console.print(table)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    console.print(f"peak memory: {peak:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
