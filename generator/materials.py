@@ -73,46 +73,87 @@ def _with_clear_shadow(
     return _mix(nodes, links, share.outputs["Value"], shader, clear.outputs["BSDF"])
 
 
-def ground(
-    name: str, color: Sequence[float], background: Sequence[float], fade: tuple[float, float]
-) -> Any:
-    """A matte plane that turns into the background far away, so that there is no horizon.
+class Surroundings:
+    """The ground, a matte plane, and the sky it turns into far away, so that there is no horizon.
 
-    Args:
-        color, background: linear RGB.
-        fade: distances from the origin, in Blender units, where that begins and where it ends.
+    Attributes:
+        ground: the material of the plane.
+        sky: the world.
     """
-    material, nodes, links = _material(name)
-    near = nodes.new("ShaderNodeBsdfDiffuse")
-    near.inputs["Color"].default_value = (*color, 1.0)
-    far = nodes.new("ShaderNodeEmission")
-    far.inputs["Color"].default_value = (*background, 1.0)
-    material.cycles.emission_sampling = "NONE"  # it is scenery; as a lamp it would cost samples
-    length = nodes.new("ShaderNodeVectorMath")
-    length.operation = "LENGTH"
-    links.new(nodes.new("ShaderNodeNewGeometry").outputs["Position"], length.inputs[0])
-    share = nodes.new("ShaderNodeMapRange")
-    share.interpolation_type = "SMOOTHSTEP"
-    share.inputs["From Min"].default_value, share.inputs["From Max"].default_value = fade
-    links.new(length.outputs["Value"], share.inputs["Value"])
-    mixed = _mix(
-        nodes, links, share.outputs["Result"], near.outputs["BSDF"], far.outputs["Emission"]
-    )
-    links.new(mixed, nodes.new("ShaderNodeOutputMaterial").inputs["Surface"])
-    return material
 
+    def __init__(self, fade: tuple[float, float], textured: bool = False) -> None:
+        """Build the shaders; `paint` gives them their colors.
 
-def sky(name: str, background: Sequence[float]) -> Any:
-    """A world of one colour, linear RGB, all around."""
-    world = blender.load().data.worlds.new(name)
-    world.use_nodes = True
-    nodes = world.node_tree.nodes
-    nodes.clear()
-    light = nodes.new("ShaderNodeBackground")
-    light.inputs["Color"].default_value = (*background, 1.0)
-    output = nodes.new("ShaderNodeOutputWorld")
-    world.node_tree.links.new(light.outputs["Background"], output.inputs["Surface"])
-    return world
+        Args:
+            fade: distances from the origin, in Blender units, where the ground begins to turn
+                into the background and where it has.
+            textured: whether there is noise on the ground and a gradient in the sky.
+        """
+        self.ground, nodes, links = _material("ground")
+        near = nodes.new("ShaderNodeBsdfDiffuse")
+        far = nodes.new("ShaderNodeEmission")
+        self.ground.cycles.emission_sampling = "NONE"  # scenery; as a lamp it would cost samples
+        geometry = nodes.new("ShaderNodeNewGeometry")
+        length = nodes.new("ShaderNodeVectorMath")
+        length.operation = "LENGTH"
+        links.new(geometry.outputs["Position"], length.inputs[0])
+        share = nodes.new("ShaderNodeMapRange")
+        share.interpolation_type = "SMOOTHSTEP"
+        share.inputs["From Min"].default_value, share.inputs["From Max"].default_value = fade
+        links.new(length.outputs["Value"], share.inputs["Value"])
+        mixed = _mix(
+            nodes, links, share.outputs["Result"], near.outputs["BSDF"], far.outputs["Emission"]
+        )
+        links.new(mixed, nodes.new("ShaderNodeOutputMaterial").inputs["Surface"])
+        self.sky = blender.load().data.worlds.new("sky")
+        self.sky.use_nodes = True
+        nodes = self.sky.node_tree.nodes
+        nodes.clear()
+        light = nodes.new("ShaderNodeBackground")
+        output = nodes.new("ShaderNodeOutputWorld")
+        self.sky.node_tree.links.new(light.outputs["Background"], output.inputs["Surface"])
+        self._flat = (near.inputs["Color"], far.inputs["Color"], light.inputs["Color"])
+        self._textures = self._add_textures(near, geometry, light) if textured else None
+
+    def paint(
+        self,
+        ground: Sequence[float],
+        background: Sequence[float],
+        other: Sequence[float] | None = None,
+        zenith: Sequence[float] | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        """Set the colors, linear RGB.
+
+        Args:
+            other: the second color of the ground, in spots; needs `textured`, as the next two.
+            zenith: the color of the sky above.
+            scale: spots to a Blender unit, roughly.
+        """
+        for socket, color in zip(self._flat, (ground, background, background), strict=True):
+            socket.default_value = (*color, 1.0)
+        if self._textures:
+            noise, spots, gradient = self._textures
+            noise.inputs["Scale"].default_value = scale
+            for ramp, first, second in ((spots, ground, other), (gradient, background, zenith)):
+                ramp.color_ramp.elements[0].color = (*first, 1.0)
+                ramp.color_ramp.elements[1].color = (*(second or first), 1.0)
+
+    def _add_textures(self, near: Any, geometry: Any, light: Any) -> tuple[Any, Any, Any]:
+        nodes, links = self.ground.node_tree.nodes, self.ground.node_tree.links
+        noise, spots = nodes.new("ShaderNodeTexNoise"), nodes.new("ShaderNodeValToRGB")
+        noise.inputs["Detail"].default_value = 4.0
+        spots.color_ramp.elements[0].position, spots.color_ramp.elements[1].position = 0.35, 0.65
+        links.new(geometry.outputs["Position"], noise.inputs["Vector"])
+        links.new(noise.outputs[0], spots.inputs[0])
+        links.new(spots.outputs["Color"], near.inputs["Color"])
+        nodes, links = self.sky.node_tree.nodes, self.sky.node_tree.links
+        where, split = nodes.new("ShaderNodeTexCoord"), nodes.new("ShaderNodeSeparateXYZ")
+        gradient = nodes.new("ShaderNodeValToRGB")
+        links.new(where.outputs["Generated"], split.inputs[0])
+        links.new(split.outputs["Z"], gradient.inputs[0])
+        links.new(gradient.outputs["Color"], light.inputs["Color"])
+        return noise, spots, gradient
 
 
 def _material(name: str) -> tuple[Any, Any, Any]:

@@ -6,7 +6,7 @@ they point to. Making and deleting them for every frame would be slower and leak
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from scenes import shapes
 from scenes.cameras import Camera, Floats
 from scenes.errors import RenderError
 from scenes.plans import Light
+from scenes.seeds import stream
 from scenes.states import SceneObject, State, visible_objects
 from scenes.world import World
 
@@ -67,7 +68,9 @@ class Stage:
         self._camera.data.sensor_fit = "HORIZONTAL"
         self._camera.data.clip_start, self._camera.data.clip_end = 0.01, 2 * GROUND_SIZE
         self._scene.camera = self._camera
-        self._build_surroundings(config["render"]["ground"], config["render"]["background"])
+        self._look = config["render"]
+        self._surroundings = self._build_surroundings()
+        self.surround(0)
         self._set_up_cycles(config["render"])
         self._scene.view_layers[0].use_pass_normal = config["normals"]
         self.resize(config["image"]["width"], config["image"]["height"])
@@ -100,6 +103,28 @@ class Stage:
             lamp.matrix_world = self._facing_origin(light.position)
         for lamp in self._lamps[len(lights) :]:
             lamp.hide_render = True
+
+    def surround(self, seed: int) -> None:
+        """Paint ground and sky as the configuration says, `render.vary` with this seed."""
+        look, rng = self._look, stream(seed, "surroundings")
+
+        def near(color: Sequence[float], share: float) -> list[float]:
+            """A mix of this color and any other."""
+            return [
+                float(c + share * (r - c))
+                for c, r in zip(color, rng.uniform(0, 0.8, 3), strict=True)
+            ]
+
+        vary = look["vary"]
+        ground = near(look["ground"], vary["ground"])
+        background = near(look["background"], vary["background"])
+        self._surroundings.paint(
+            ground,
+            background,
+            near(ground, vary["noise"]),
+            near(background, vary["gradient"]),
+            float(np.exp(rng.uniform(-1, 1.5))),
+        )
 
     def look(self, camera: Camera) -> None:
         """See the scene through this camera."""
@@ -177,14 +202,18 @@ class Stage:
 
     # How it is built
 
-    def _build_surroundings(self, ground: list[float], background: list[float]) -> None:
+    def _build_surroundings(self) -> materials.Surroundings:
         h, z = GROUND_SIZE, GROUND_LEVEL
         mesh = self._bpy.data.meshes.new("ground")
         mesh.from_pydata([(-h, -h, z), (h, -h, z), (h, h, z), (-h, h, z)], [], [(0, 1, 2, 3)])
         near, far = (factor * self._world.visible_area for factor in GROUND_FADE)
-        mesh.materials.append(materials.ground("ground", ground, background, (near, far)))
+        vary = self._look["vary"]
+        textured = bool(vary["noise"] or vary["gradient"])
+        surroundings = materials.Surroundings((near, far), textured)
+        mesh.materials.append(surroundings.ground)
         self._add("ground", mesh)
-        self._scene.world = materials.sky("sky", background)
+        self._scene.world = surroundings.sky
+        return surroundings
 
     def _set_up_cycles(self, settings: Mapping[str, Any]) -> None:
         """Few samples and a denoiser; measured to be the best picture for the time."""

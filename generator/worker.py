@@ -53,6 +53,7 @@ def make_sample(
     images = []
     start = time.perf_counter()
     stage.light(plan.lights)
+    stage.surround(plan.seed)
     stage.seed(derive(plan.seed, "noise") % 2**31)
     shown = None
     for state_name, camera_name in plan.views:

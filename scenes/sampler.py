@@ -240,7 +240,7 @@ class Sampler:
 
     def _lights(self, rng: Rng) -> dict[str, Light]:
         block = self.config["lights"]
-        return {
+        lights = {
             name: Light(
                 position=_jittered(lamp["position"], block["jitter"], rng),
                 color=_triple(lamp["color"]),
@@ -249,6 +249,30 @@ class Sampler:
             )
             for name, lamp in block["lamps"].items()
         }
+        vary = block["vary"]
+        if vary["count"] is not None:
+            count = int(rng.integers(vary["count"][0], vary["count"][1] + 1))
+            names = [*lights, *(f"extra-{k}" for k in range(1, count + 1))][:count]
+            lights = {name: lights.get(name) or _anywhere(rng) for name in names}
+        if vary["power"] or vary["color"]:
+            lights = {name: _varied(light, vary, rng) for name, light in lights.items()}
+        return lights
+
+
+def _anywhere(rng: Rng) -> Light:
+    """A white lamp somewhere above, 7 units from the origin."""
+    turn, height = rng.uniform(-np.pi, np.pi), rng.uniform(np.radians(30), np.radians(75))
+    x, y = 7 * np.cos(height) * np.cos(turn), 7 * np.cos(height) * np.sin(turn)
+    place = (on_grid(float(x)), on_grid(float(y)), on_grid(float(7 * np.sin(height))))
+    return Light(position=place, color=(1.0, 1.0, 1.0), size=0.7, power=150.0)
+
+
+def _varied(light: Light, vary: Mapping[str, float], rng: Rng) -> Light:
+    """The lamp with another power and color."""
+    factor = float(np.exp(rng.uniform(-vary["power"], vary["power"])))
+    shares = 1 - vary["color"] * rng.uniform(0, 1, 3)
+    red, green, blue = (on_grid(float(c * s)) for c, s in zip(light.color, shares, strict=True))
+    return replace(light, color=(red, green, blue), power=on_grid(light.power * factor))
 
 
 @dataclass(frozen=True)

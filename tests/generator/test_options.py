@@ -360,3 +360,18 @@ def test_what_does_not_fit_on_a_small_disk_is_not_there_at_all(tmp_path):
         assert [p.name for p in (disk / "samples/00000").iterdir()] == ["000000"]
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+# Other surroundings in every sample
+
+
+def test_varied_samples_have_their_lamps_in_the_json_and_can_be_made_again(tmp_path):
+    out = tmp_path / "d"
+    render(out, "--config", "varied", "--num-samples", "3", "--workers", "1", overrides=SMALLEST)
+    before = contents(out)
+    lamps = [document["lights"] for document in documents(out)]
+    assert len({json.dumps(lamp) for lamp in lamps}) == 3
+    assert all(1 <= len(lamp) <= 5 for lamp in lamps)
+    render(out, "--only", "1", "--force", overrides=())
+    assert contents(out) == before
+    assert tvr("validate", out).returncode == 0

@@ -225,3 +225,23 @@ def test_describe_says_how_it_was_rendered(stage):
         "blender": blender.version(),
     }
     assert stage.size == (WIDTH, HEIGHT)
+
+
+def test_surroundings_vary_only_where_the_configuration_says_so(stage):
+    stage.show((ball(),))
+    before = render_frame(stage).image
+    stage.surround(5)
+    assert np.array_equal(before, render_frame(stage).image)
+    changes = [f"image.width={WIDTH}", f"image.height={HEIGHT}", "render.samples=1"]
+    varied = Stage(load_config("varied", [*changes, "render.denoise=false"]))
+    varied.light({"key": Light((6.0, -3.0, 4.0), (1.0, 1.0, 1.0), 0.5, 300.0)})
+    varied.look(CENTER)
+    varied.show((ball(),))
+    frames = []
+    for seed in (1, 2, 1):
+        varied.surround(seed)
+        frames.append(render_frame(varied))
+    assert np.array_equal(frames[0].image, frames[2].image)
+    ground = frames[0].mask == 0
+    assert np.abs(frames[0].image[ground].astype(int) - frames[1].image[ground]).mean() > 5
+    assert np.array_equal(frames[0].mask, frames[1].mask)

@@ -220,7 +220,7 @@ def test_files_that_cannot_be_read(tmp_path):
     ]:
         with pytest.raises(ConfigError, match=f"{name}: .*{expected}"):
             load_config(tmp_path / name)
-    with pytest.raises(ConfigError, match="nope.*basic, .*star, trance, view"):
+    with pytest.raises(ConfigError, match="nope.*basic, .*star, trance, .*view"):
         load_config("nope")
 
 
