@@ -103,13 +103,18 @@ def extra_rewards(extra: Extra, facts: Callable[[Pair, int], Facts]) -> list[Rew
     """
     known = lru_cache(maxsize=256)(facts)
 
+    @lru_cache(maxsize=1024)
+    def report(reasoning: str, pair: Pair, epoch: int) -> Report:
+        return check_trace(reasoning, known(pair, epoch))  # two rewards ask for the same one
+
     def reports(
         completions: Sequence[Any], columns: Mapping[str, Any]
     ) -> list[tuple[Report, Facts]]:
         found = []
         for completion, line in zip(completions, _lines(columns), strict=True):
-            true = known(Pair(*line[:3]), line[3])
-            found.append((check_trace(reasoning_of(completion_text(completion)), true), true))
+            pair, epoch = Pair(*line[:3]), line[3]
+            reasoning = reasoning_of(completion_text(completion))
+            found.append((report(reasoning, pair, epoch), known(pair, epoch)))
         return found
 
     def reference_reward(
@@ -120,7 +125,7 @@ def extra_rewards(extra: Extra, facts: Callable[[Pair, int], Facts]) -> list[Rew
         checked = reports(completions, columns)
         if log_metric is not None and checked:
             for name in ("true", "false", "unparsed"):
-                total = sum(getattr(report, name) for report, _ in checked)
+                total = sum(getattr(one, name) for one, _ in checked)
                 log_metric(f"statements/{name}", total / len(checked))
         return [extra.reference * reference_score(*pair) for pair in checked]
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from scenes.errors import ConfigError, TrainingError
-from tests.training.discs import background
+from tests.training.discs import TRAIN, background
 from training import grpo, runs, sft
 from training.config import check_config, load_config, load_stages, trainer_arguments
 from training.models import TINY, Lora
@@ -358,6 +358,23 @@ def test_the_table_of_completions_says_what_was_asked(warm, write_config):
     columns = {"sample", "initial", "final", "truth", "completion", "advantage"}
     assert columns | {"format_reward", "accuracy_reward"} <= set(table.column_names)
     assert table.num_rows == 8
+
+
+def test_epochs_are_counted_in_pairs(tiny, write_config, tmp_path):
+    model = str(tiny["tiny"])
+    sizes = {"per_device_train_batch_size": 4, "num_train_epochs": 2}
+    folder = sft.run(write_config(model=model, **sizes, output_dir=str(tmp_path / "sft")))
+    assert json.loads((folder / "run.json").read_text())["step"] == 2 * TRAIN // 4
+    sizes = {k: v for k, v in GRPO.items() if k != "max_steps"} | {"num_train_epochs": 1}
+    folder = grpo.run(write_config("grpo.yaml", model=model, **sizes))
+    assert json.loads((folder / "run.json").read_text())["step"] == TRAIN * 4 // 8
+    asked = []
+    for path in sorted((folder / "completions").glob("*.parquet")):
+        import pyarrow.parquet
+
+        asked += pyarrow.parquet.read_table(path)["sample"].to_pylist()
+    assert {s: asked.count(s) for s in asked} == dict.fromkeys(asked, 4)
+    assert len(set(asked)) == TRAIN
 
 
 def test_reasoning_is_taught_and_further_rewards_are_logged(tiny, write_config, dataset, tmp_path):
