@@ -193,13 +193,13 @@ def validate(
     opened = _open(dataset)
     wrong = checked = 0
     results = check(opened, pixels, min(workers, 1 + len(opened.ids()) // 50))
-    for _, findings in _progress(results, "validating", len(opened.ids()) + 1):
+    for _, findings in _progress(results, "validating", len(opened.ids()) + 2):
         checked += 1
         wrong += len(findings)
         for finding in findings:
             print(json.dumps(finding.to_json()) if as_json else finding)
     if not as_json:
-        print(f"{dataset}: {checked - 1} samples checked, {wrong} findings")
+        print(f"{dataset}: {checked - 2} samples checked, {wrong} findings")
     if wrong:
         raise typer.Exit(1)
 

@@ -580,7 +580,10 @@ def checked_plan(document: dict[str, Any], entry: Entry, world: World, config: C
         value = t.get("val", t.get("target"))
         if isinstance(value, list) != (t["attr"] == "position"):
             raise DataError(f"{where}: {value!r} is no value of {t['attr']}")
-    plan = read_plan(document, world, config)
+    try:
+        plan = read_plan(document, world, config)
+    except TvrError as problem:
+        raise DataError(f"{where}: cameras: {problem}") from None
     for _, name in plan.views:
         if name not in plan.cameras:
             raise DataError(f"{where}: cameras: there is no position of {name}")
@@ -595,10 +598,8 @@ def checked_plan(document: dict[str, Any], entry: Entry, world: World, config: C
 
 
 def _refuse_blind(camera: Camera, world: World, where: str) -> None:
-    """A camera has a direction that is up, and the whole visible area in front of it."""
+    """A camera has the whole visible area in front of it."""
     reach = world.visible_area
     corners = np.array([(x, y, 0.0) for x in (-reach, reach) for y in (-reach, reach)])
-    if np.hypot(*camera.offset[:2]) < 0.01:
-        raise DataError(f"{where} looks straight down, where no direction is up")
     if camera.project(corners, 1, 1)[:, 2].min() < max(world.sizes.values()):
         raise DataError(f"{where} has objects beside or behind it")

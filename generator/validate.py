@@ -1,7 +1,7 @@
 """Checking a data set: every finding is one line that names the sample and the field."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
 from generator.labels import image_labels
 from generator.looks import check_looks
 from scenes.errors import DataError, TvrError
 from scenes.rules import Violation, violations
+from scenes.seeds import derive
 from scenes.states import visible_objects
 from scenes.visibility import look
 from schemas.checks import read_json
-from schemas.dataset import Dataset, read_sample
+from schemas.dataset import Dataset, expected_views, read_sample, sample_folder
+from schemas.pictures import decode_png
 from schemas.records import Image, Sample, plan_to_json
 
 LEAST_OVERLAP = 0.9
@@ -63,25 +64,37 @@ def validate(
     ids = dataset.ids()
     check = partial(_check_alone, str(dataset.root), pixels)
     owner: dict[str, str] = {}
+    views: dict[str, frozenset[View]] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         results = pool.map(check, ids, chunksize=8) if workers > 1 else map(check, ids)
-        for sample_id, (findings, scene) in zip(ids, results, strict=True):
+        for sample_id, (findings, scene, views[sample_id]) in zip(ids, results, strict=True):
             if scene is not None and owner.setdefault(scene, sample_id) != sample_id:
                 findings.append(Finding(sample_id, "states", f"same scene as {owner[scene]}"))
             yield sample_id, findings
-    yield "data set", [*_check_counts(dataset), *_check_splits(dataset)]
+    yield "data set", [*_check_folders(dataset), *_check_counts(dataset)]
+    yield "splits", list(_check_splits(dataset, views))
 
 
-def _check_alone(root: str, pixels: bool, sample_id: str) -> tuple[list[Finding], str | None]:
-    """What a worker does: findings, and a digest of the initial scene unless it is unreadable."""
+View = tuple[str, str]
+"""State and camera of an image."""
+
+
+def _check_alone(
+    root: str, pixels: bool, sample_id: str
+) -> tuple[list[Finding], str | None, frozenset[View]]:
+    """What a worker does: findings, a digest of the initial scene, and which images there are.
+
+    Of a sample that cannot be read there is no digest, and no image.
+    """
     dataset = _open(root)
     try:
         sample = read_sample(dataset.folder(sample_id) / "sample.json")
     except DataError as problem:
         message = str(problem).removeprefix(f"{dataset.folder(sample_id)}/")
-        return [Finding(sample_id, "sample.json", message)], None
+        return [Finding(sample_id, "sample.json", message)], None, frozenset()
     scene = hashlib.blake2b(repr(sample.plan.initial).encode(), digest_size=16).hexdigest()
-    return check_sample(dataset, sample_id, sample, pixels), scene
+    views = frozenset((image.state, image.camera) for image in sample.images)
+    return check_sample(dataset, sample_id, sample, pixels), scene, views
 
 
 @lru_cache(1)
@@ -98,9 +111,7 @@ def check_sample(
     def finding(field: str, message: str) -> Finding:
         return Finding(sample_id, field, message)
 
-    findings: list[Finding] = []
-    if sample.id != sample_id:
-        findings.append(finding("id", f"is {sample.id}, but the folder is called {sample_id}"))
+    findings = [finding(*f) for f in _check_origin(dataset, sample_id, sample)]
     try:
         findings += [finding(f"rule {v.rule}", v.detail) for v in _broken_rules(dataset, sample)]
         findings += _check_stored_values(dataset, sample)
@@ -113,6 +124,7 @@ def check_sample(
         if isinstance(picture, str):
             findings.append(finding(f"{image.state}-{image.camera}: {image.path}", picture))
         if image.mask is None:
+            findings += _check_labels(dataset, sample, image, None, pixels)
             continue
         mask = _decode(folder / image.mask, "L", (image.width, image.height))
         if isinstance(mask, str):
@@ -121,15 +133,38 @@ def check_sample(
         findings += _check_labels(dataset, sample, image, mask, pixels)
         if not isinstance(picture, str):
             pictures[image.state, image.camera] = (picture, mask)
-    if pixels:
+    if pixels and not findings:  # looks are judged by labels that are in order
         world = dataset.world
         clear = frozenset(k for k, v in world.materials.items() if v.get("transmission", 0) > 0)
         findings += [finding(*f) for f in check_looks(sample, world.colors, clear, pictures)]
-    expected = {"sample.json", *(i.path for i in sample.images)}
-    expected |= {i.mask for i in sample.images if i.mask}
+    expected = {"sample.json", *(name for image in sample.images for name in image.files)}
     for name in sorted({p.name for p in folder.iterdir()} - expected):
         findings.append(finding(name, "is not mentioned in sample.json"))
     return findings
+
+
+def _check_origin(dataset: Dataset, sample_id: str, sample: Sample) -> Iterator[tuple[str, str]]:
+    """Whether a sample is one of this data set, as far as its configuration says."""
+    if sample.id != sample_id:
+        yield "id", f"is {sample.id}, but the folder is called {sample_id}"
+    if "source" in dataset.manifest:
+        return  # imported: made by other means than the configuration
+    config = dataset.config
+    if sample.plan.preset != config["preset"]:
+        yield "preset", f"is {sample.plan.preset}, but the data set's is {config['preset']}"
+    if sample.plan.seed != derive(config["seed"], "sample", int(sample_id)):
+        yield "seed", "does not follow from the data set's seed and the number of the sample"
+    size = (config["image"]["width"], config["image"]["height"])
+    views = set()
+    for image in sample.images:
+        name = f"{image.state}-{image.camera}"
+        views.add((image.state, image.camera))
+        if (image.width, image.height) != size:
+            yield f"{name}: width, height", f"are {image.width} x {image.height}, not {size}"
+        if (image.mask is not None) != config["masks"]:
+            yield f"{name}: mask", "is missing" if config["masks"] else "is there unasked"
+    for state, camera in sorted(expected_views(config) - views):
+        yield "images", f"{state}-{camera} is missing"
 
 
 def _broken_rules(dataset: Dataset, sample: Sample) -> Iterator[Violation]:
@@ -154,26 +189,32 @@ def _check_stored_values(dataset: Dataset, sample: Sample) -> Iterator[Finding]:
 
 
 def _check_labels(
-    dataset: Dataset, sample: Sample, image: Image, mask: NDArray[np.uint8], pixels: bool
+    dataset: Dataset, sample: Sample, image: Image, mask: NDArray[np.uint8] | None, pixels: bool
 ) -> Iterator[Finding]:
-    """Boxes, counts, visibility, centres, depths and relations against mask and geometry."""
+    """Boxes, counts, visibility, centres, depths and relations against mask and geometry.
+
+    Without a mask, what can only be counted in one is not checked.
+    """
 
     def finding(field: str, message: str) -> Finding:
         return Finding(sample.id, f"{image.state}-{image.camera}: {field}", message)
 
     state = sample.plan.state(image.state, dataset.world)
     objects = visible_objects(state, dataset.world)
+    camera = sample.plan.cameras[image.camera]
+    fields = TOLERANCES if mask is not None else {k: TOLERANCES[k] for k in ("center", "depth")}
+    if mask is None:
+        mask, pixels = np.zeros((image.height, image.width), dtype=np.uint8), False
     unknown = sorted(set(np.unique(mask).tolist()) - {0, *(o.index + 1 for o in objects)})
     if unknown:
         yield finding(image.mask or "mask", f"holds {unknown}, which are not objects of this state")
-    camera = sample.plan.cameras[image.camera]
     true = image_labels(mask, image.state, state, image.camera, camera, dataset.world, True)
     listed, there = [o.index for o in image.objects], [o.index for o in true.objects]
     if listed != there:
         yield finding("objects", f"lists {listed}, not {there}")
         return
     for here, expected in zip(image.objects, true.objects, strict=True):
-        for field, tolerance in TOLERANCES.items():
+        for field, tolerance in fields.items():
             said, found = getattr(here, field), getattr(expected, field)
             if not _close(said, found, tolerance):
                 yield finding(
@@ -210,28 +251,47 @@ def _decode(path: Path, mode: str, size: tuple[int, int]) -> NDArray[np.uint8] |
     if path.is_symlink():
         return "is a link; a data set holds its own files"
     try:
-        with PIL.Image.open(path) as picture:
-            picture.load()
-            if (picture.mode, picture.size) != (mode, size):
-                return f"is {picture.mode} {picture.size}, not {mode} {size}"
-            return np.asarray(picture)
+        picture = decode_png(path.read_bytes(), path.name)
     except FileNotFoundError:
         return "is missing"
-    except (OSError, SyntaxError, ValueError) as problem:
-        return f"cannot be decoded ({problem})"
+    except OSError as problem:
+        return f"cannot be read ({problem.strerror})"
+    except DataError as problem:
+        return f"cannot be decoded: {str(problem).removeprefix(f'{path.name}: ')}"
+    if (picture.mode, picture.size) != (mode, size):
+        return f"is {picture.mode} {picture.size}, not {mode} {size}"
+    return np.asarray(picture)
+
+
+def _check_folders(dataset: Dataset) -> Iterator[Finding]:
+    """Every sample is a folder of its own in the place of its number."""
+    for parent in sorted((dataset.root / "samples").glob("*")):
+        for path in [parent, *(sorted(parent.glob("[0-9]*")) if parent.is_dir() else [])]:
+            where = str(path.relative_to(dataset.root))
+            if path.is_symlink():
+                yield Finding("data set", where, "is a link; a data set holds its own files")
+            elif not path.is_dir():
+                yield Finding("data set", where, "is no folder")
+            elif path != parent and path != sample_folder(dataset.root, path.name):
+                yield Finding("data set", where, "is not where a sample of this number belongs")
 
 
 def _check_counts(dataset: Dataset) -> Iterator[Finding]:
-    wanted, there = dataset.manifest["counts"]["samples"], len(dataset.ids())
-    if there != wanted:
+    """As many samples as the manifest says, and as many images as its configuration does."""
+    counts, there = dataset.manifest["counts"], len(dataset.ids())
+    if there != counts["samples"]:
         yield Finding(
-            "data set", "counts.samples", f"{there} of {wanted} samples are there; run tvr render"
+            "data set",
+            "counts.samples",
+            f"{there} of {counts['samples']} samples are there; run tvr render",
         )
+    images = counts["samples"] * len(expected_views(dataset.config))
+    if "source" not in dataset.manifest and counts.get("images", images) != images:
+        yield Finding("data set", "counts.images", f"says {counts['images']}, not {images}")
 
 
-def _check_splits(dataset: Dataset) -> Iterator[Finding]:
+def _check_splits(dataset: Dataset, views: Mapping[str, frozenset[View]]) -> Iterator[Finding]:
     """Known samples and cameras only, and no scene in two splits of a scheme."""
-    known = set(dataset.ids())
     owner: dict[tuple[str, str], str] = {}
     for name in dataset.split_names():
         scheme = name.split("/")[0]
@@ -241,20 +301,13 @@ def _check_splits(dataset: Dataset) -> Iterator[Finding]:
             yield Finding("data set", f"splits/{name}", str(problem))
             continue
         for pair in pairs:
-            if pair.sample not in known:
+            if pair.sample not in views:
                 yield Finding(pair.sample, f"splits/{name}", "is not in the data set")
                 continue
             first = owner.setdefault((scheme, pair.sample), name)
             if first != name:
                 yield Finding(pair.sample, f"splits/{name}", f"is also in {first}")
-            images = {(i.state, i.camera) for i in _images(dataset, pair.sample)}
+            images = views[pair.sample]  # none if it cannot be read, which is reported with it
             for view in (("initial", pair.initial), ("final", pair.final)):
                 if images and view not in images:
                     yield Finding(pair.sample, f"splits/{name}", f"has no image {'-'.join(view)}")
-
-
-def _images(dataset: Dataset, sample: str) -> tuple[Image, ...]:
-    try:
-        return dataset.sample(sample).images
-    except DataError:
-        return ()  # reported with the sample itself

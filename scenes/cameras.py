@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scenes.errors import TvrError
+
 Floats = NDArray[np.float64]
 
 
@@ -20,12 +22,21 @@ class Camera:
     Attributes:
         position, target: in Blender units.
         focal_length, sensor_width: in millimetres; the sensor's width spans the image's width.
+
+    Raises:
+        TvrError: it is straight above or below its target.
     """
 
     position: tuple[float, float, float]
     target: tuple[float, float, float] = (0.0, 0.0, 0.0)
     focal_length: float = 35.0
     sensor_width: float = 32.0
+
+    def __post_init__(self) -> None:
+        if np.hypot(*self.offset[:2]) < 1e-6:
+            raise TvrError(
+                f"a camera at {self.position} that looks at {self.target} has no direction for up"
+            )
 
     @property
     def offset(self) -> Floats:

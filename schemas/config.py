@@ -4,13 +4,13 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import yaml
 
 from scenes.cameras import Camera
-from scenes.errors import ConfigError
+from scenes.errors import ConfigError, TvrError
 from scenes.shapes import Shape
 from schemas.checks import check
 
@@ -210,7 +210,7 @@ def check_meaning(config: Config, where: str | Path) -> None:
         ConfigError: naming the key.
     """
 
-    def refuse(key: str, why: str) -> None:
+    def refuse(key: str, why: str) -> NoReturn:
         raise ConfigError(f"{where}: {key}: {why}")
 
     shell = config["cameras"]["shell"]
@@ -278,15 +278,16 @@ def check_meaning(config: Config, where: str | Path) -> None:
     _check_cameras(config, refuse)
 
 
-def _check_cameras(config: Config, refuse: Callable[[str, str], None]) -> None:
+def _check_cameras(config: Config, refuse: Callable[[str, str], NoReturn]) -> None:
     """Every camera has a direction that is up, and all objects in front of it."""
     cameras, world = config["cameras"], config["world"]
     radius, reach = max(world["sizes"].values()), world["visible_area"]
     corners = np.array([(x, y, 0.0) for x in (-reach, reach) for y in (-reach, reach)])
     for name, block in cameras["named"].items():
-        camera = Camera(tuple(block["position"]), tuple(block.get("target", (0, 0, 0))))
-        if np.hypot(*camera.offset[:2]) < 0.01:
-            refuse(f"cameras.named.{name}", "looks straight down, where no direction is up")
+        try:
+            camera = Camera(tuple(block["position"]), tuple(block.get("target", (0, 0, 0))))
+        except TvrError as problem:
+            refuse(f"cameras.named.{name}", str(problem))
         depth = camera.project(corners, 1, 1)[:, 2].min()
         if depth < 2 * radius + 2 * cameras["jitter"]:
             refuse(f"cameras.named.{name}", "has objects beside or behind it; move it away")

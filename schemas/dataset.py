@@ -7,10 +7,11 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from scenes.errors import DataError
+from scenes.errors import DataError, TvrError
 from scenes.world import World
 from schemas.checks import check, read_json, read_jsonl
 from schemas.config import Config, load_config
@@ -155,7 +156,10 @@ def read_sample(path: Path) -> Sample:
     data = read_json(path)
     refuse_newer(data, path)
     check(data, "sample", path)
-    return Sample.from_json(data)
+    try:
+        return Sample.from_json(data)
+    except TvrError as problem:
+        raise DataError(f"{path}: cameras: {problem}") from None
 
 
 def refuse_newer(document: Any, path: Path) -> None:
@@ -169,21 +173,49 @@ def refuse_newer(document: Any, path: Path) -> None:
 
 
 def manifest(config: Config, versions: Mapping[str, str]) -> dict[str, Any]:
-    """The content of `dataset.json` for a configuration."""
-    views = len(config["cameras"]["initial"]) + len(config["cameras"]["final"])
+    """The content of `dataset.json` for a configuration.
+
+    The number of images is left out where it depends on the samples, with intermediate states.
+    """
+    counts = {"samples": config["num_samples"]}
+    if not config["intermediate"]:
+        counts["images"] = config["num_samples"] * len(expected_views(config))
     return {
         "schema_version": SCHEMA_VERSION,
         "config": config,
         "seed": config["seed"],
         "versions": dict(versions),
-        "counts": {"samples": config["num_samples"], "images": config["num_samples"] * views},
+        "counts": counts,
     }
+
+
+def expected_views(config: Config) -> set[tuple[str, str]]:
+    """(state, camera) of the initial and final images that every sample has.
+
+    >>> sorted(expected_views(load_config("random-view")))
+    [('final', 'view-0'), ('final', 'view-1'), ('initial', 'view-0')]
+    """
+    numbers = count()
+    cameras = config["cameras"]
+    initial = [f"view-{next(numbers)}" if n == "random" else n for n in cameras["initial"]]
+    final: list[str] = []
+    for name in cameras["final"]:
+        final += {
+            "same": initial,
+            "orbit": [f"orbit-{k}" for k in range(1, cameras["orbit"])],
+        }.get(name) or [f"view-{next(numbers)}" if name == "random" else name]
+    return {*(("initial", n) for n in initial), *(("final", n) for n in final)}
 
 
 def rendered(root: Path) -> Iterator[str]:
     """The ids of the samples that exist under `root`, in order."""
     for parent in sorted((root / "samples").glob("[0-9]*")):
-        yield from sorted(p.name for p in parent.iterdir() if p.name.isdigit())
+        if parent.is_dir():
+            yield from sorted(
+                p.name
+                for p in parent.iterdir()
+                if p.name.isdigit() and sample_folder(root, p.name) == p
+            )
 
 
 def commit_sample(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
@@ -215,8 +247,8 @@ def commit_sample(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
 
 def remove_drafts(root: Path, samples: Collection[str]) -> None:
     """Delete what interrupted writers of these samples left behind."""
-    for draft in (root / "samples").glob("*/.[0-9]*"):
-        if draft.name.split(".")[1] in samples:
+    for sample in samples:
+        for draft in sample_folder(root, sample).parent.glob(f".{sample}.*"):
             shutil.rmtree(draft, ignore_errors=True)
 
 

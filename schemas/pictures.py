@@ -19,6 +19,8 @@ def decode_png(content: bytes, where: str | Path) -> PIL.Image.Image:
         with PIL.Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
             picture.load()
             return picture
+    except PIL.UnidentifiedImageError:
+        raise DataError(f"{where}: the image is damaged (this is no PNG file)") from None
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as problem:
         # Pillow raises SyntaxError for a damaged chunk.
         raise DataError(f"{where}: the image is damaged ({problem})") from None

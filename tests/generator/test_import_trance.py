@@ -431,7 +431,7 @@ DAMAGE = {
     "no transformation": (change("transformations", []), "transformations"),
     "one state": (lambda s: s["states"].pop(), "states"),
     "wrong type": (change("states", "here"), "states"),
-    "camera overhead": (change("cameras", {"Camera_Center": [0, 0, 9]}), "straight down"),
+    "camera overhead": (change("cameras", {"Camera_Center": [0, 0, 9]}), "no direction for up"),
     "camera inside": (change("cameras", {"Camera_Center": [1, 1, 1]}), "beside or behind"),
     "camera at nowhere": (change("cameras", {"Camera_Center": [1e300, 1, 1]}), "cameras"),
     "twice": (change("idx", 1), "does not|twice|do not lead"),
