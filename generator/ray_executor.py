@@ -18,9 +18,9 @@ from typing import Any
 
 from generator.blender import DEVICES
 from generator.process import STARTUP, TRIES, BlenderProcess, Job, Made, Options
-from generator.render import TOO_MANY, open_folder
+from generator.render import Failures, open_folder
 from generator.storage import store
-from scenes.errors import ConfigError, PlanError, RenderError, TvrError
+from scenes.errors import ConfigError, RenderError, TvrError
 from schemas.config import Config
 from schemas.dataset import sample_folder, sample_id
 
@@ -153,7 +153,7 @@ class _Crew:
         """Make all samples."""
         length = max(1, min(MOST, len(jobs) // (2 * self.size)))
         todo = deque(tuple(jobs[k : k + length]) for k in range(0, len(jobs), length))
-        unplanned: list[TvrError] = []
+        failures = Failures()
         try:
             while todo or self.busy:
                 self._employ(todo)
@@ -161,17 +161,15 @@ class _Crew:
                     if isinstance(result, tuple):
                         made, files = result
                         store(out, sample_id(made.index), files)
+                        failures.made += 1
                         yield made
-                    elif isinstance(result, PlanError) and len(unplanned) < TOO_MANY:
-                        unplanned.append(result)
                     else:
-                        raise result
+                        failures.add(result)
         finally:
             busy = [actor for actor, _ in self.busy.values()]
             for actor in [*self.starting.values(), *self.idle, *busy]:
                 self.ray.kill(actor)
-        if unplanned:
-            raise unplanned[0]
+        failures.report()
 
     def _employ(self, todo: "deque[Range]") -> None:
         """Give work to who is idle; start actors for those that are gone."""

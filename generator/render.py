@@ -10,7 +10,7 @@ import platform
 import queue
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 from generator.process import BlenderProcess, Job, Made, Options
 from generator.stored import read_jobs, stored_job
-from scenes.errors import ConfigError, DataError, PlanError, TvrError
+from scenes.errors import ConfigError, DataError, PlanError, RenderError, TvrError
 from scenes.sampler import Sampler
 from scenes.world import World
 from schemas.config import Config, change_config, load_config
@@ -32,7 +32,7 @@ from schemas.dataset import (
 )
 
 TOO_MANY = 5
-"""Samples that cannot be planned before a run is stopped."""
+"""Samples that may fail before a run in which more fail than succeed is stopped."""
 
 
 @dataclass(frozen=True)
@@ -177,11 +177,16 @@ def open_folder(out: Path, config: Config) -> None:
         DataError: it cannot be written.
     """
     path = out / "dataset.json"
-    former = Dataset.open(out).config["num_samples"] if path.exists() else 0
-    wanted = {**config, "num_samples": max(former, config["num_samples"])}
+    document = manifest(config, _versions())
+    if path.exists():
+        former = Dataset.open(out).manifest
+        if config["num_samples"] <= former["config"]["num_samples"]:
+            return
+        # What is there was made by the versions that are named there.
+        document = {**former, **{k: document[k] for k in ("config", "counts")}}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(path, dumps(manifest(wanted, _versions())))
+        write_whole(path, dumps(document))
     except OSError as problem:
         raise DataError(f"{out}: cannot be written ({problem.strerror})") from None
 
@@ -230,8 +235,8 @@ def render(
     Raises:
         ConfigError: the device does not exist.
         DataError: a sample cannot be written.
-        RenderError: a sample could not be made.
-        PlanError: samples could not be planned; all others were made first, unless many failed.
+        RenderError, PlanError: samples could not be made; all others were made first, unless more
+            failed than did not.
     """
     todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
@@ -249,7 +254,7 @@ def render(
         )
         for k in range(size)
     ]
-    unplanned: list[TvrError] = []
+    failures = Failures()
     at_work = len(crew)
     try:
         for worker in crew:
@@ -259,18 +264,46 @@ def render(
             if result is None:
                 at_work -= 1
             elif isinstance(result, Made):
+                failures.made += 1
                 yield result
-            elif isinstance(result, PlanError) and len(unplanned) < TOO_MANY:
-                unplanned.append(result)
             else:
-                raise result
+                failures.add(result)
     finally:
         for worker in crew:
             worker.stop()
         for worker in crew:
             worker.join()
-    if unplanned:
-        raise unplanned[0]
+    failures.report()
+
+
+@dataclass
+class Failures:
+    """The samples that could not be made, reported together once the others are.
+
+    Attributes:
+        made: number of samples that were.
+    """
+
+    made: int = 0
+    errors: list[TvrError] = field(default_factory=list)
+
+    def add(self, error: TvrError) -> None:
+        """Note a sample that failed; raise at once for what is no sample's fault.
+
+        Also raises when more than a few samples have failed, and more than were made.
+        """
+        if not isinstance(error, PlanError | RenderError):
+            raise error
+        self.errors.append(error)
+        if len(self.errors) > max(TOO_MANY, self.made):
+            self.report()
+
+    def report(self) -> None:
+        """Raise the first error, if there is one, saying how many more samples failed."""
+        if self.errors:
+            others = len(self.errors) - 1
+            more = f" (and {others} more failed)" if others else ""
+            raise type(self.errors[0])(f"{self.errors[0]}{more}")
 
 
 class _Worker(threading.Thread):
@@ -324,9 +357,9 @@ def _versions() -> dict[str, str]:
 
 
 def _refuse_difference(former: Config, config: Config, out: Path) -> None:
-    """Only the number of samples may differ between two runs into one folder."""
+    """Only what changes no sample may differ between two runs into one folder."""
     for key, (old, new) in sorted(_differences(former, config).items()):
-        if key != "num_samples":
+        if key not in ("num_samples", "tries"):
             raise ConfigError(
                 f"{out}: was made with {key} = {json.dumps(old)}, now it is {json.dumps(new)}; "
                 f"use the same configuration or another folder"

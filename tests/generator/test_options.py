@@ -375,3 +375,17 @@ def test_varied_samples_have_their_lamps_in_the_json_and_can_be_made_again(tmp_p
     render(out, "--only", "1", "--force", overrides=())
     assert contents(out) == before
     assert tvr("validate", out).returncode == 0
+
+
+def test_samples_that_cannot_be_planned_do_not_stop_the_others(tmp_path):
+    """And `tries`, which the message advises to raise, may differ in the next run."""
+    rare = ("visibility.min_pixels=240", "objects.visible=[6, 9]")
+    arguments = ["render", tmp_path / "d", "--num-samples", "24", *sets(*SMALLEST, *rare)]
+    first = tvr(*arguments, *sets("tries=1"))
+    there = {p.name for p in samples(tmp_path / "d")}
+    assert first.returncode == 1
+    assert "no layout in 1 tries" in first.stderr
+    assert 0 < len(there) < 24
+    again = tvr(*arguments, *sets("tries=2000"))
+    assert again.returncode == 0, again.stderr
+    assert len(samples(tmp_path / "d")) == 24
