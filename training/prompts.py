@@ -4,15 +4,19 @@ A prompt is a pure function of what the asker may know: the initial state, where
 in the initial image, and the vocabulary of the data set. The final state is never read here.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from scenes.cameras import Camera
+from scenes.language import object_words
 from scenes.states import SceneObject
 from scenes.world import World
 from schemas.config import Config
-from schemas.records import ObjectView, Pair, Sample
+from schemas.records import Pair, Sample
 
 Style = Literal["full", "compact"]
 Location = Literal["pixel", "cell", "none"]
@@ -85,8 +89,11 @@ def build_prompt(
         style: the wording.
     """
     view = sample.image("initial", pair.initial)
-    centers = {o.index: locate(o, view.width, view.height, style) for o in view.objects}
     objects = listed_objects(sample, world, config)
+    centers = {
+        o.index: locate(u, v, view.width, view.height, style, clamp=o.visible(world))
+        for o, (u, v) in zip(objects, _projected(objects, sample, pair, world), strict=True)
+    }
     image: Message = {"type": "image"}
     if style.style == "compact":
         content = [image, image, _text(compact_list(objects, centers, world))]
@@ -123,24 +130,41 @@ def listed_objects(sample: Sample, world: World, config: Config) -> list[SceneOb
     return [o for o in sample.plan.initial if moves or o.visible(world)]
 
 
-def locate(view: ObjectView, width: int, height: int, style: PromptConfig) -> str:
-    """Where an object's centre is in an image of `width` x `height` pixels, as prompt text.
+def _projected(
+    objects: Sequence[SceneObject], sample: Sample, pair: Pair, world: World
+) -> list[tuple[float, float]]:
+    """Where the centres of objects are, or would be, in the initial image, in its pixels."""
+    view = sample.image("initial", pair.initial)
+    camera = sample.plan.cameras[pair.initial]
+    centers = np.array([o.center(world) for o in objects]).reshape(-1, 3)
+    pixels = camera.project(centers, view.width, view.height)
+    return [(float(u), float(v)) for u, v, _ in pixels]
 
-    >>> view = ObjectView(0, None, 0, 0.0, (159.4, 60.0), 10.0)
-    >>> locate(view, 160, 120, PromptConfig(location="pixel"))
+
+def locate(
+    u: float, v: float, width: int, height: int, style: PromptConfig, clamp: bool = True
+) -> str:
+    """A point of an image of `width` x `height` pixels, as prompt text.
+
+    Args:
+        u, v: the point, in pixels.
+        clamp: whether a point beyond the edge counts to the cell at the edge; otherwise cells go
+            on beyond it, with negative numbers to the left and above.
+
+    >>> locate(159.4, 60.0, 160, 120, PromptConfig(location="pixel"))
     '(159, 60)'
-    >>> locate(view, 160, 120, PromptConfig(location="cell", cells=8))
+    >>> locate(159.4, 60.0, 160, 120, PromptConfig(location="cell", cells=8))
     '7,4'
+    >>> locate(-30, 60.0, 160, 120, PromptConfig(location="cell", cells=8), clamp=False)
+    '-2,4'
     """
-    u, v = view.center
     if style.location == "pixel":
         return f"({round(u)}, {round(v)})"
     if style.location == "cell":
-        column, row = (
-            min(max(int(x / length * style.cells), 0), style.cells - 1)
-            for x, length in ((u, width), (v, height))
-        )
-        return f"{column},{row}"
+        cells = [math.floor(x / length * style.cells) for x, length in ((u, width), (v, height))]
+        if clamp:
+            cells = [min(max(c, 0), style.cells - 1) for c in cells]
+        return f"{cells[0]},{cells[1]}"
     return ""
 
 
@@ -155,22 +179,28 @@ def legend(width: int, height: int, style: PromptConfig) -> str:
 
 
 def describe(obj: SceneObject, center: str | None, world: World, style: PromptConfig) -> str:
-    """One object in words: `large cyan rubber sphere at (120, 88)`."""
-    words = f"{obj.size} {obj.color} {obj.material} {obj.shape}"
-    if not obj.visible(world):
-        return f"{words}, outside the picture"
+    """One object in words: `large cyan rubber sphere at (120, 88)`.
+
+    Of an object outside the visible area, the place where it would be seen is given: from there a
+    move into the picture is counted.
+    """
+    words = object_words(obj)
+    hidden = ", outside the picture" if not obj.visible(world) else ""
     if not center:
-        return words
+        return f"{words}{hidden}"
     where = f"at {center}" if style.location == "pixel" else f"in cell {center}"
-    return f"{words} {where}"
+    return f"{words}{hidden} {where}"
 
 
 def compact_list(objects: Sequence[SceneObject], centers: Mapping[int, str], world: World) -> str:
-    """One line an object, nothing else: `0 large cyan rubber sphere 3,5`; `-` is outside."""
+    """One line an object, nothing else: `0 large cyan rubber sphere 3,5`.
+
+    `-` before the place says that the object is outside the picture.
+    """
     lines = []
     for o in objects:
-        where = centers.get(o.index, "") if o.visible(world) else "-"
-        lines.append(f"{o.index} {o.size} {o.color} {o.material} {o.shape} {where}".rstrip())
+        hidden = "" if o.visible(world) else "- "
+        lines.append(f"{o.index} {object_words(o)} {hidden}{centers.get(o.index, '')}".rstrip())
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ Renders the same frames at every setting and compares them with a reference of m
 same look: dB (PSNR of the 8-bit pictures), SSIM (of luminance, Gaussian windows of sigma 1.5), and
 CPU seconds. Each is averaged over the scenes.
 
-python tests/benchmarks/bench_quality.py [--width W] [--height H] [--scenes N] [--reference N]
+python tests/benchmarks/frontier.py [--width W] [--height H] [--scenes N] [--reference N]
     [--settings TEXT] [--markdown FILE]
 """
 
