@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -131,7 +132,7 @@ def test_a_traceback_only_with_debug(tmp_path):
 def test_progress_goes_to_stderr(tmp_path):
     done = tvr("render", tmp_path / "d", "--config", "basic", "--num-samples", "1", *SMALL)
     assert done.returncode == 0
-    assert done.stderr == "rendering: 1 of 1, 0 s left\n"
+    assert re.fullmatch(r"rendering: 1 of 1, 0 s left, [0-9.]+ frames/min\n", done.stderr)
     (line,) = done.stdout.splitlines()
     assert "1 samples rendered (2 frames)" in line
 
