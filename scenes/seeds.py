@@ -28,7 +28,7 @@ def stream(seed: int, *keys: Key) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(derive(seed, *keys)))
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def shuffled(count: int, seed: int, *keys: Key) -> tuple[int, ...]:
     """The numbers 0 … count-1 in an order that depends on `(seed, *keys)` alone."""
     return tuple(stream(seed, *keys).permutation(count).tolist())
