@@ -25,9 +25,8 @@ def row(dataset: Dataset, sample: Sample) -> Image.Image:
         f"{sample.id}   " + ", ".join(str(t) for t in sample.plan.transformations),
         "; ".join(words),
     ]
-    strip = Image.new(
-        "RGB", ((width + MARGIN) * len(pictures) + MARGIN, height + 20 + 18 * len(lines)), "white"
-    )
+    across = max((width + MARGIN) * len(pictures), *(int(font.getlength(t)) for t in lines))
+    strip = Image.new("RGB", (across + MARGIN, height + 20 + 18 * len(lines)), "white")
     draw = ImageDraw.Draw(strip)
     for k, (image, picture) in enumerate(zip(sample.images, pictures, strict=True)):
         x = MARGIN + k * (width + MARGIN)
