@@ -350,11 +350,24 @@ def run_from_command_line(
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     given = parser.parse_args(arguments)
     try:
-        print(run(given.config, given.set))
+        print(run(given.config, given.set), flush=True)
+        _part()
     except TvrError as problem:
         print(f"{program}: {problem}", file=sys.stderr)
         return problem.exit_status
     return 0
+
+
+def _part() -> None:
+    """Leave the group of processes that trained together, where there is one.
+
+    A process that just ends takes the threads of the group with it, and sometimes aborts.
+    """
+    import torch.distributed as group
+
+    if group.is_available() and group.is_initialized():
+        group.barrier()
+        group.destroy_process_group()
 
 
 def trainer_arguments(config: TrainConfig) -> "SFTConfig | GRPOConfig":
