@@ -16,8 +16,9 @@ def blender(session: nox.Session) -> None:
     version = session.posargs[0] if session.posargs else "5.0"
     session.install(
         f"bpy=={version}.*",
-        *("h5py", "hypothesis", "jinja2", "jsonschema", "matplotlib", "numpy", "openexr", "pillow"),
-        *("pytest", "pytest-xdist", "pyyaml", "referencing", "rich", "scipy", "typer"),
+        *("h5py", "hypothesis", "jinja2", "jsonschema", "jsonschema-rs", "matplotlib", "numpy"),
+        *("openexr", "pillow", "pytest", "pytest-xdist", "pyyaml", "referencing", "rich", "scipy"),
+        "typer",
     )
     # Not the project itself, which asks for the pinned version.
     session.run("pytest", *RENDERER, env={"PYTHONPATH": "."})

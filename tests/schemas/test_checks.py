@@ -4,10 +4,13 @@ import copy
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
 
 from scenes.errors import DataError
+from schemas.checks import FOLDER as SCHEMAS
 from schemas.checks import check, parse_json, read_json, read_jsonl
 from schemas.config import load_config
 from schemas.dataset import manifest
@@ -126,6 +129,43 @@ json_values = st.recursive(
 def test_no_document_breaks_the_check(document, schema):
     with pytest.raises(DataError, match="^anywhere: "):
         check(document, schema, "anywhere")
+
+
+def places(document, path=()):
+    """The path of everything in a document."""
+    if isinstance(document, list):
+        document = dict(enumerate(document))
+    for key, value in document.items() if isinstance(document, dict) else ():
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Whether jsonschema alone accepts a sample."""
+    files = {p.name: json.loads(p.read_text()) for p in SCHEMAS.glob("*.schema.json")}
+    resources = [(name, Resource.from_contents(file)) for name, file in files.items()]
+    registry = Registry().with_resources(resources)
+    return Draft202012Validator(files["sample.schema.json"], registry=registry).is_valid
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_both_validators_judge_alike(document, reference, data):
+    *parents, last = data.draw(st.sampled_from(list(places(document))))
+    changed = copy.deepcopy(document)
+    inner = changed
+    for key in parents:
+        inner = inner[key]
+    inner[last] = data.draw(
+        json_values | st.sampled_from([0, 1, 1.0, -1, 10**30, "000017", "red", "a/b.png", [], {}])
+    )
+    try:
+        check(changed, "sample", "anywhere")
+    except DataError:
+        assert not reference(changed)
+    else:
+        assert reference(changed)
 
 
 @pytest.mark.parametrize("key", [1, True, None, 2.5])
