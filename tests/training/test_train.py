@@ -443,40 +443,85 @@ def test_a_checkpoint_that_was_cut_off_is_removed(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from training import grpo, runs
+from training import runs
+from tvr import main
+
+moment = sys.argv.pop()
+write_run = runs.write_run
+
+def reached(folder, what):
+    if f"{folder.name} {what}" == moment:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 class Deadly(runs.LogFile):
     def on_log(self, args, state, control, **rest):
         super().on_log(args, state, control, **rest)
-        if state.global_step == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
+        reached(self.path.parent, state.global_step)
 
-runs.LogFile = Deadly
-grpo.run(sys.argv[1])
+def deadly(folder, config, status, step):
+    write_run(folder, config, status, step)
+    reached(folder, status)
+
+runs.LogFile, runs.write_run = Deadly, deadly
+main()
 """
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(warm, write_config, tmp_path):
-    values = {"model": str(warm["tiny"]), **GRPO, "max_steps": 4, "save_steps": 2}
+def test_two_stages_killed_in_each_and_between_end_as_if_nothing_had_happened(
+    warm, write_config, tmp_path
+):
+    values: dict[str, Any] = {
+        "model": str(warm["tiny"]),
+        "lora": GRPO["lora"],
+        "cold-start": {**SFT, "max_steps": 4, "save_steps": 2, "completion": {"style": "compact"}},
+        "grpo": {k: v for k, v in GRPO.items() if k != "lora"} | {"max_steps": 4, "save_steps": 2},
+    }
     path = write_config(**values)
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(path)], capture_output=True, text=True, timeout=300
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    folder = tmp_path / "run"
-    assert (folder / "checkpoint-2").is_dir() and not (folder / "checkpoint-4").exists()
-    assert [line["step"] for line in runs.read_log(folder)] == [1, 2, 3]
-    (folder / "checkpoint-3").mkdir()  # as if it had been killed while writing a checkpoint
+    first, second = tmp_path / "run" / "cold-start", tmp_path / "run" / "grpo"
 
-    grpo.run(path)
-    resumed = [line for line in runs.read_log(folder) if "loss" in line]
-    assert [line["step"] for line in resumed] == [1, 2, 3, 4]
+    def kill(moment):
+        """Give the command, and kill it once it has come that far."""
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED, "train", "grpo", str(path), moment],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    def steps(folder):
+        return [line["step"] for line in runs.read_log(folder) if "loss" in line]
+
+    def written(folder):
+        """When the only checkpoint of a killed stage was written."""
+        assert steps(folder) == [1, 2, 3]
+        [path] = folder.glob("checkpoint-*/trainer_state.json")
+        assert path.parent.name == "checkpoint-2"
+        return path, path.stat().st_mtime_ns
+
+    kill("cold-start 3")
+    checkpoints = [written(first)]
+    (first / "checkpoint-3").mkdir()  # as if it had been killed while writing a checkpoint
+    kill("cold-start done")
+    assert steps(first) == [1, 2, 3, 4] and not second.exists()
+    kill("grpo 3")
+    checkpoints.append(written(second))
+    assert grpo.run(path) == second
+    assert all(p.stat().st_mtime_ns == then for p, then in checkpoints)  # no stage began anew
+
     whole = grpo.run(write_config("whole.yaml", **values, output_dir=str(tmp_path / "whole")))
-    expected = [line for line in runs.read_log(whole) if "loss" in line]
-    for key in ("loss", "reward", "completions/mean_length"):
-        assert [line[key] for line in resumed] == pytest.approx([line[key] for line in expected])
-    for name, tensor in load_file(whole / "adapter_model.safetensors").items():
-        assert torch.allclose(tensor, load_file(folder / "adapter_model.safetensors")[name])
+    before = load_file(first / "adapter_model.safetensors")
+    for resumed, expected in ((first, whole.parent / first.name), (second, whole)):
+        logs = [[line for line in runs.read_log(f) if "loss" in line] for f in (resumed, expected)]
+        assert steps(resumed) == steps(expected) == [1, 2, 3, 4]
+        for key in ("loss", "reward", "completions/mean_length"):
+            if key in logs[1][0]:
+                curves = [[line[key] for line in log] for log in logs]
+                assert curves[0] == pytest.approx(curves[1]), key
+        weights = [load_file(f / "adapter_model.safetensors") for f in (resumed, expected)]
+        assert weights[0].keys() == weights[1].keys()
+        assert all(torch.allclose(weights[0][name], weights[1][name]) for name in weights[1])
+    assert any(not torch.equal(before[name], weights[0][name]) for name in before)
 
 
 @pytest.mark.parametrize("save_steps", [1, 2])
