@@ -44,27 +44,11 @@ def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
 def train(config: TrainConfig) -> Path:
     """See `run`."""
     dataset = check_config(config)
-    args = trainer_arguments(config)
     from trl import GRPOTrainer
 
     from training import runs
-    from training.models import lora_config
 
-    with args.main_process_first(desc="opening the run"):
-        found = runs.open_run(config)
-    if found.done:
-        return config.output_dir
-    rows = runs.rows(config, dataset, args)
-    model, processor = runs.load(config, dataset.world, args)
-    trainer = GRPOTrainer(
-        model=model,
-        reward_funcs=reward_functions(config, dataset),
-        args=args,
-        train_dataset=rows,
-        processing_class=processor,
-        peft_config=None if config.lora is None else lora_config(model, config.lora),
-    )
-    return runs.train(trainer, config, found.checkpoint)
+    return runs.train(config, dataset, GRPOTrainer, reward_funcs=reward_functions(config, dataset))
 
 
 def reward_functions(config: TrainConfig, dataset: Dataset) -> list[RewardFunction]:

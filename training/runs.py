@@ -32,13 +32,14 @@ from scenes.world import World
 from schemas.checks import read_json, read_text
 from schemas.config import read_yaml
 from schemas.dataset import Dataset, dumps, dumps_line, write_whole
-from training.config import TrainConfig, reader, rows_of_run
+from training.config import TrainConfig, reader, rows_of_run, trainer_arguments
 from training.models import (
     TINY,
     build_tiny,
     load_adapter,
     load_model,
     load_processor,
+    lora_config,
     quiet_libraries,
 )
 from training.rows import build_rows, choose_pairs, difficulties
@@ -190,18 +191,45 @@ def load(config: TrainConfig, world: World, args: TrainingArguments) -> tuple[An
     return model, processor
 
 
-def train(trainer: Trainer, config: TrainConfig, checkpoint: Path | None) -> Path:
-    """Run a trainer to its end and store what it learned.
+def train(config: TrainConfig, dataset: Dataset, trainer_class: type[Trainer], **more: Any) -> Path:
+    """Train as a configuration says, or go on where the same run stopped.
+
+    Args:
+        config: of the run, which `check_config` has accepted.
+        dataset: what `check_config` returned.
+        trainer_class: TRL's.
+        more: arguments of the trainer that only this class has.
+
+    Returns:
+        The run's folder, with what was learned.
 
     Raises:
-        TrainingError: the loss or a weight is no longer a number, or the disk is full.
+        ConfigError, DataError: the folder holds another run, or the split lacks what is asked for.
+        TrainingError: the model cannot be loaded, the loss or a weight is no longer a number, or
+            the disk is full.
     """
+    args = trainer_arguments(config)
+    with args.main_process_first(desc="opening the run"):
+        found = open_run(config)
+    if found.done:
+        return config.output_dir
+    table = rows(config, dataset, args)
+    model, processor = load(config, dataset.world, args)
+    trainer = trainer_class(
+        model=model,
+        args=args,
+        train_dataset=table,
+        processing_class=processor,
+        peft_config=None if config.lora is None else lora_config(model, config.lora),
+        **more,
+    )
     trainer.remove_callback(PrinterCallback)
     # First of all, so that its figures reach TensorBoard and the like too.
     trainer.callback_handler.callbacks.insert(0, Speed())
     trainer.add_callback(Soundness())
     trainer.add_callback(LogFile(config.output_dir / "log.jsonl"))
     trainer.add_callback(ProgressLine(config.kind))
+    checkpoint = found.checkpoint
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         trainer.save_model()

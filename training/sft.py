@@ -9,7 +9,6 @@ from training.config import (
     check_config,
     load_stages,
     run_from_command_line,
-    trainer_arguments,
 )
 
 
@@ -30,26 +29,11 @@ def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
 def train(config: TrainConfig) -> Path:
     """See `run`."""
     dataset = check_config(config)
-    args = trainer_arguments(config)
     from trl import SFTTrainer
 
     from training import runs
-    from training.models import lora_config
 
-    with args.main_process_first(desc="opening the run"):
-        found = runs.open_run(config)
-    if found.done:
-        return config.output_dir
-    rows = runs.rows(config, dataset, args)
-    model, processor = runs.load(config, dataset.world, args)
-    trainer = SFTTrainer(
-        model=model,
-        args=args,
-        train_dataset=rows,
-        processing_class=processor,
-        peft_config=None if config.lora is None else lora_config(model, config.lora),
-    )
-    return runs.train(trainer, config, found.checkpoint)
+    return runs.train(config, dataset, SFTTrainer)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -127,6 +127,8 @@ def grpo_line(step: int) -> dict[str, float]:
         "completions/mean_length": 20.0,
         "completions/min_length": 10.0,
         "completions/max_length": 30.0,
+        # The first step has no step before it to measure from.
+        **({"tokens_per_second": 100.0 * step} if step > 1 else {}),
     }
 
 
@@ -172,6 +174,8 @@ def test_page_of_a_whole_study(study, dataset):
     curves = [a["alt"] for t, a in page.tags if t == "img" and "at first" in a["alt"]]
     assert "Reward, total, points. grpo: 1.5 at first, 7.5 at last" in curves
     assert any(words.startswith("Silent completions, share, %") for words in curves)
+    speed = "Speed of training, tokens per second. grpo: 200 at first, 500 at last"
+    assert speed in curves
     assert len(page.images("image/svg+xml")) == len(curves) + 4 + 1
     # Two questions of test_id and four of test_ood, each with two pictures.
     assert len(page.images("image/jpeg")) == 2 * (2 + 4)

@@ -59,6 +59,7 @@ PANELS = (
     Panel("kl", "Divergence from the reference (KL)", "nats per token"),
     Panel("frac_reward_zero_std", "Groups with equal rewards", "share, %", scale=100),
     Panel("step_time", "Time of a step", "seconds"),
+    Panel("tokens_per_second", "Speed of training", "tokens per second"),
 )
 
 
