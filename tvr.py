@@ -137,7 +137,7 @@ def render(
 def split(
     dataset: DatasetFolder,
     scheme: Annotated[
-        str, typer.Option(help="cross-view, view-angle, objects or compositional.")
+        str, typer.Option(help="cross-view, view-angle, objects, compositional or random.")
     ] = "cross-view",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     proportions: Annotated[

@@ -88,6 +88,15 @@ def _cross_view(scenes: Sequence[Scene], world: World, options: Options, where: 
     }, {}
 
 
+def _random(scenes: Sequence[Scene], world: World, options: Options, where: str) -> Recipe:
+    """Scenes alone are kept apart: every split shows all pairs of its scenes."""
+    return {
+        "train": Part(0, scenes),
+        "val": Part(0.1, scenes),
+        "test_id": Part(0.3, scenes),
+    }, {}
+
+
 def _view_angle(scenes: Sequence[Scene], world: World, options: Options, where: str) -> Recipe:
     """Train on the smallest angles between the two views; one test for every bin of angles."""
     edges = (0, *options.angles, 180)
@@ -221,4 +230,5 @@ SCHEMES: Mapping[str, Callable[[Sequence[Scene], World, Options, str], Recipe]] 
     "view-angle": _view_angle,
     "objects": _objects,
     "compositional": _compositional,
+    "random": _random,
 }

@@ -4,6 +4,9 @@ from scenes.states import SceneObject, State
 from scenes.transformations import Transformation, replay
 from scenes.world import World
 
+LOOKS_IN_WORDS = ("size", "color", "material", "shape")
+"""The attributes of an object in the order in which English, and CLEVR, name them."""
+
 
 def object_words(obj: SceneObject) -> str:
     """Size, color, material and shape, in the order of CLEVR.
@@ -11,7 +14,7 @@ def object_words(obj: SceneObject) -> str:
     >>> object_words(SceneObject(0, "cube", "large", "red", "metal", 0.0, 0.0, 0.0))
     'large red metal cube'
     """
-    return f"{obj.size} {obj.color} {obj.material} {obj.shape}"
+    return " ".join(getattr(obj, attribute) for attribute in LOOKS_IN_WORDS)
 
 
 def transformation_words(transformation: Transformation, before: State) -> str:

@@ -390,7 +390,7 @@ def trainer_arguments(config: TrainConfig) -> "SFTConfig | GRPOConfig":
 def reader(config: TrainConfig, dataset: Dataset) -> RowReader:
     """What makes the rows of a run."""
     completion = config.completion if config.kind == "sft" else None
-    return RowReader(dataset, config.prompt, completion, config.rows.shuffle_objects, config.seed)
+    return RowReader(dataset, config.prompt, completion, config.rows, config.seed)
 
 
 def rows_of_run(args: Any, pairs: int) -> int:

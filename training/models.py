@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scenes.cameras import Camera
 from scenes.errors import ConfigError, TrainingError
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
-TINY = ("tiny", "tiny-idefics3")
-"""Models that are built on the spot: Qwen2.5-VL's architecture (the paper's) and Idefics3's."""
+TINY = ("tiny", "tiny-idefics3", "tiny-64", "small-64")
+"""Models that are built on the spot: Qwen2.5-VL's architecture (the paper's) and Idefics3's.
+
+The first two only run every part of the training. The last two, of 0.9 and 9 million parameters,
+learn from pictures of 64 x 64 pixels; docs/proof.md shows what.
+"""
 
 
 @dataclass(frozen=True)
@@ -294,10 +298,13 @@ def build_tiny(family: str, folder: Path, world: World, seed: int = 0) -> Path:
         raise ConfigError(f"model: {family} is not a tiny model; known are {', '.join(TINY)}")
     import torch
 
-    make = {"tiny": _tiny_qwen, "tiny-idefics3": _tiny_idefics3}[family]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "tiny", family) % 2**63)
-        model, processor = make(train_tokenizer(world))
+        tokenizer = train_tokenizer(world)
+        if family in _IDEFICS3:
+            model, processor = _idefics3(tokenizer, _IDEFICS3[family])
+        else:
+            model, processor = _tiny_qwen(tokenizer)
         _draw_weights(model)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -402,7 +409,26 @@ def _tiny_qwen(tokenizer: "Tokenizer") -> "tuple[PreTrainedModel, ProcessorMixin
     return model, processor
 
 
-def _tiny_idefics3(tokenizer: "Tokenizer") -> "tuple[PreTrainedModel, ProcessorMixin]":
+class _Measures(NamedTuple):
+    """Of an Idefics3: pictures and patches in pixels, widths and numbers of layers."""
+
+    side: int
+    patch: int
+    vision: int
+    vision_layers: int
+    text: int
+    text_layers: int
+    heads: int
+
+
+_IDEFICS3 = {
+    "tiny-idefics3": _Measures(128, 16, 32, 2, 64, 2, 4),
+    "tiny-64": _Measures(64, 8, 96, 2, 128, 3, 4),
+    "small-64": _Measures(64, 8, 256, 4, 320, 6, 8),
+}
+
+
+def _idefics3(tokenizer: "Tokenizer", size: _Measures) -> "tuple[PreTrainedModel, ProcessorMixin]":
     from transformers import (
         Idefics3Config,
         Idefics3ForConditionalGeneration,
@@ -411,42 +437,42 @@ def _tiny_idefics3(tokenizer: "Tokenizer") -> "tuple[PreTrainedModel, ProcessorM
         PreTrainedTokenizerFast,
     )
 
-    side, patch, scale = 128, 16, 2
+    scale = 2
     ids = {token: tokenizer.token_to_id(token) for token in (*SPECIAL, "<image>")}
     config = Idefics3Config(
         text_config={
             "model_type": "llama",
             "vocab_size": tokenizer.get_vocab_size(),
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
+            "hidden_size": size.text,
+            "intermediate_size": 2 * size.text,
+            "num_hidden_layers": size.text_layers,
+            "num_attention_heads": size.heads,
+            "num_key_value_heads": size.heads // 2,
             "max_position_embeddings": 4096,
             "bos_token_id": ids["<|endoftext|>"],
             "eos_token_id": ids["<|im_end|>"],
             "pad_token_id": ids["<|endoftext|>"],
         },
         vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": side,
-            "patch_size": patch,
+            "hidden_size": size.vision,
+            "intermediate_size": 2 * size.vision,
+            "num_hidden_layers": size.vision_layers,
+            "num_attention_heads": size.heads // 2,
+            "image_size": size.side,
+            "patch_size": size.patch,
         },
         image_token_id=ids["<image>"],
         pad_token_id=ids["<|endoftext|>"],
         scale_factor=scale,
     )
     model = Idefics3ForConditionalGeneration(config)
-    edge = {"longest_edge": side}
+    edge = {"longest_edge": size.side}
     processor = Idefics3Processor(
         Idefics3ImageProcessor(do_image_splitting=False, size=edge, max_image_size=edge),
         PreTrainedTokenizerFast(
             tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
         ),
-        image_seq_len=(side // patch // scale) ** 2,
+        image_seq_len=(size.side // size.patch // scale) ** 2,
         chat_template=CHATML.replace("IMAGE", "<image>"),
     )
     return model, processor

@@ -8,20 +8,20 @@ grow with the pictures.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from scenes.errors import ConfigError, DataError
 from scenes.seeds import stream
-from scenes.states import State
 from scenes.transformations import answer_text
 from schemas.checks import read_text
 from schemas.dataset import Dataset
 from schemas.records import Pair, Sample
+from training.augment import mirror, renumber, reverse
 from training.prompts import PromptConfig, answer_completion, build_prompt
 from training.traces import Facts, TraceConfig, facts_of, write_trace
 
@@ -36,18 +36,36 @@ class RowsConfig:
     """Which questions are asked, and when. The `rows` block of a training configuration.
 
     Attributes:
-        views: `split` takes the split's own pairs; `same` those of them that show one view twice;
-            `cross` those that do not; `all` asks about every pair of an initial and a final
-            camera that the samples of the split have.
+        views: `split` takes the split's own pairs; `all` every pair of an initial and a final
+            camera that the samples of the split have; `same` those of all that show one view
+            twice, and `cross` those that do not.
         order: `random`, anew in every epoch; `easy-first`, by difficulty, in random order among
             equals; `stored`, as in the split.
         shuffle_objects: number the objects of every sample anew in every epoch, so that an index
             says nothing about an object. Question, truth and reasoning agree on the numbers.
+        mirror: show half of the samples of every epoch as in a mirror.
+        reverse: ask about half of the samples of every epoch with time reversed.
     """
 
     views: Literal["split", "same", "cross", "all"] = "split"
     order: Literal["random", "easy-first", "stored"] = "random"
     shuffle_objects: bool = False
+    mirror: bool = False
+    reverse: bool = False
+
+
+class Asked(NamedTuple):
+    """A pair as one epoch asks about it.
+
+    Attributes:
+        sample: numbered, mirrored and reversed as the epoch has it.
+        pair: of the sample's images.
+        mirrored: whether its pictures are flipped from left to right.
+    """
+
+    sample: Sample
+    pair: Pair
+    mirrored: bool
 
 
 @dataclass(frozen=True)
@@ -58,33 +76,40 @@ class RowReader:
         dataset: the open data set.
         prompt: the wording of the questions.
         completion: what the column `completion` teaches; None for reinforcement learning.
-        shuffle_objects: see `RowsConfig`.
-        seed: of the numbering and of the wording of reasoning.
+        rows: how samples are varied from epoch to epoch.
+        seed: of those variations and of the wording of reasoning.
     """
 
     dataset: Dataset
     prompt: PromptConfig
     completion: TraceConfig | None = None
-    shuffle_objects: bool = False
+    rows: RowsConfig = RowsConfig()
     seed: int = 0
 
-    def sample(self, pair: Pair, epoch: int = 0) -> Sample:
-        """The sample of a pair, with its objects numbered as this epoch does.
+    def asked(self, pair: Pair, epoch: int = 0) -> Asked:
+        """A pair as this epoch asks about it.
 
         Raises:
-            DataError: it is missing or not what the schema asks for.
+            DataError: the sample is missing or not what the schema asks for.
+            ConfigError: the world has no direction that a mirrored or reversed move would take.
         """
         sample = self.dataset.sample(pair.sample)
-        if not self.shuffle_objects:
-            return sample
-        count = len(sample.plan.initial)
-        return renumber(
-            sample, stream(self.seed, "objects", pair.sample, epoch).permutation(count).tolist()
-        )
+        world, rows = self.dataset.world, self.rows
+        if rows.shuffle_objects:
+            order = stream(self.seed, "objects", pair.sample, epoch)
+            sample = renumber(sample, order.permutation(len(sample.plan.initial)).tolist())
+        coins = stream(self.seed, "augment", pair.sample, epoch).random(2) < 0.5
+        mirrored, reversed_ = rows.mirror and bool(coins[0]), rows.reverse and bool(coins[1])
+        if mirrored:
+            sample = mirror(sample, world)
+        if reversed_:
+            sample = reverse(sample, world)
+            pair = Pair(pair.sample, pair.final, pair.initial)
+        return Asked(sample, pair, mirrored)
 
     def facts(self, pair: Pair, epoch: int = 0) -> Facts:
-        """What is true of a pair, in the numbers of this epoch. Raises DataError."""
-        sample = self.sample(pair, epoch)
+        """What is true of a pair as this epoch asks about it. Raises DataError."""
+        sample, pair, _ = self.asked(pair, epoch)
         for state, camera in (("initial", pair.initial), ("final", pair.final)):
             image_path(self.dataset, sample, state, camera)
         return facts_of(sample, pair, self.dataset.world, self.dataset.config)
@@ -97,23 +122,25 @@ class RowReader:
         Raises:
             DataError: a file of the sample is missing, unreadable or lacks an image of the pair.
         """
-        sample = self.sample(pair, epoch)
+        stored = pair
+        sample, pair, mirrored = self.asked(pair, epoch)
         world, config = self.dataset.world, self.dataset.config
+        images = [
+            open_image(self.dataset, sample, state, camera)
+            for state, camera in (("initial", pair.initial), ("final", pair.final))
+        ]
         row: dict[str, Any] = {
-            "images": [
-                open_image(self.dataset, sample, state, camera)
-                for state, camera in (("initial", pair.initial), ("final", pair.final))
-            ],
+            "images": [ImageOps.mirror(image) for image in images] if mirrored else images,
             "prompt": build_prompt(sample, pair, world, config, self.prompt),
             "truth": answer_text(sample.plan.transformations),
-            **pair.to_json(),
+            **stored.to_json(),
             "epoch": epoch,
         }
         if self.completion is not None:
             thought = ""
             if self.completion.style != "answer":
                 facts = facts_of(sample, pair, world, config)
-                keys = (pair.sample, pair.initial, pair.final, epoch)
+                keys = (stored.sample, stored.initial, stored.final, epoch)
                 thought = write_trace(facts, self.completion, self.seed, *keys)
             row["completion"] = answer_completion(row["truth"], thought)
         return row
@@ -124,33 +151,6 @@ class RowReader:
         rows = {line: self.row(Pair(*line[:3]), line[3]) for line in dict.fromkeys(lines)}
         keys = rows[lines[0]] if lines else ()
         return {key: [rows[line][key] for line in lines] for key in keys}
-
-
-def renumber(sample: Sample, new: Sequence[int]) -> Sample:
-    """The same sample with other indices: object i becomes `new[i]` wherever it is named.
-
-    Masks on disk are not touched; nothing reads them in training.
-    """
-
-    def state(objects: State) -> State:
-        moved = (replace(o, index=new[o.index]) for o in objects)
-        return tuple(sorted(moved, key=lambda o: o.index))
-
-    images = []
-    for image in sample.images:
-        views = (replace(o, index=new[o.index]) for o in image.objects)
-        table = {
-            name: {new[i]: tuple(new[j] for j in others) for i, others in entries.items()}
-            for name, entries in image.relations.items()
-        }
-        objects = tuple(sorted(views, key=lambda o: o.index))
-        images.append(replace(image, objects=objects, relations=table))
-    plan = sample.plan
-    changes = tuple(replace(t, object=new[t.object]) for t in plan.transformations)
-    plan = replace(
-        plan, initial=state(plan.initial), final=state(plan.final), transformations=changes
-    )
-    return replace(sample, plan=plan, images=tuple(images))
 
 
 # --- Planning ----------------------------------------------------------------------------------
@@ -167,18 +167,17 @@ def choose_pairs(dataset: Dataset, split: str, views: str) -> list[Pair]:
     path = dataset.root / "splits" / f"{split}.jsonl"
     if not pairs:
         raise DataError(f"{path}: the split is empty")
-    if views == "same":
-        pairs = [p for p in pairs if p.initial == p.final]
-    elif views == "cross":
-        pairs = [p for p in pairs if p.initial != p.final]
-    elif views == "all":
+    if views != "split":
         pairs = [
             Pair(sample, initial, final)
             for sample in dict.fromkeys(p.sample for p in pairs)
             for initial, final in _views(dataset, sample)
+            if views == "all" or (initial == final) == (views == "same")
         ]
     if not pairs:
-        raise ConfigError(f"rows.views: {path} has no pair of the kind {views!r}; use split or all")
+        raise ConfigError(
+            f"rows.views: the scenes of {path} have no pair of the kind {views!r}; use split or all"
+        )
     return pairs
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from scenes.language import object_words
+from scenes.language import LOOKS_IN_WORDS, object_words
 from scenes.seeds import Key, stream
 from scenes.states import SceneObject
 from scenes.transformations import Transformation
@@ -43,14 +43,15 @@ class TraceConfig:
     Attributes:
         style: `answer` is the answer alone, with empty reasoning (the paper's STAR-SFT);
             `trace` reasons in sentences, for pretrained models; `compact` says the same in as few
-            words as possible, for tiny ones.
+            words as possible, for tiny ones; `looks` only says of every object in the second
+            picture what it looks like there, in the attributes that can change.
         references: most reference objects of a sample.
         relations: most relation triplets of a picture.
         objects: most objects of a picture that are named; those that change always are.
         boxes: whether objects are named with their boxes.
     """
 
-    style: Literal["answer", "trace", "compact"] = "answer"
+    style: Literal["answer", "trace", "compact", "looks"] = "answer"
     references: int = 2
     relations: int = 3
     objects: int = 10
@@ -92,12 +93,14 @@ class Facts:
         initial: all objects before the changes, in the order of their index.
         pictures: the first and the second.
         changes: the transformations.
+        attributes: what can change in the data set.
     """
 
     world: World
     initial: Sequence[SceneObject]
     pictures: tuple[Picture, Picture]
     changes: Sequence[Transformation]
+    attributes: Sequence[str]
 
     @cached_property
     def changed(self) -> frozenset[int]:
@@ -123,7 +126,8 @@ def facts_of(sample: Sample, pair: Pair, world: World, config: Config) -> Facts:
         _picture(sample.image("initial", pair.initial), plan.initial, changed, config),
         _picture(sample.image("final", pair.final), plan.final, changed, config),
     )
-    return Facts(world, plan.initial, pictures, plan.transformations)
+    attributes = config["transformations"]["attributes"]
+    return Facts(world, plan.initial, pictures, plan.transformations, attributes)
 
 
 def _picture(
@@ -210,7 +214,17 @@ def write_trace(facts: Facts, config: TraceConfig, seed: int, *keys: Key) -> str
     """
     if config.style == "answer":
         return ""
+    if config.style == "looks":
+        return _looks(facts)
     return _Writer(facts, config, stream(seed, "trace", *keys)).write()
+
+
+def _looks(facts: Facts) -> str:
+    """`second 0: small red, 1: large blue`: objects by index, as the second picture shows them."""
+    attributes = [a for a in LOOKS_IN_WORDS if a in facts.attributes] or LOOKS_IN_WORDS
+    seen = facts.pictures[1].seen
+    words = (f"{i}: {' '.join(getattr(seen[i], a) for a in attributes)}" for i in sorted(seen))
+    return f"{_COMPACT.heads[1][0]} {', '.join(words)}"
 
 
 class _Writer:

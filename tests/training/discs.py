@@ -102,9 +102,9 @@ def make_sample(config, index: int) -> tuple[Sample, dict[str, bytes]]:
     return sample, files
 
 
-def make_dataset(root: Path) -> Dataset:
+def make_dataset(root: Path, preset: str = "star") -> Dataset:
     """A data set of TRAIN + TEST samples with the splits train, test_id and test_ood."""
-    config = make_config()
+    config = make_config(preset)
     root.mkdir(parents=True)
     (root / "dataset.json").write_text(dumps(manifest(config, {})))
     for index in range(TRAIN + TEST):

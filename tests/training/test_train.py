@@ -33,6 +33,8 @@ GRPO: dict[str, Any] = {
     "lora": {"r": 4, "alpha": 8},
 }
 
+TRAINED = [name for name in TINY if name != "small-64"]  # which takes its time
+
 
 # --- Configuration -----------------------------------------------------------------------------
 
@@ -98,7 +100,6 @@ def test_a_key_of_the_other_trainer(write_config):
             {"reward": {"extra": {"consistency": 1}}, "rows": {"views": "all"}},
             "a batch holds 1 question, but two views need two",
         ),
-        ({"rows": {"views": "cross"}}, "rows.views: .* has no pair of the kind 'cross'"),
         ({"processor": {"max_pixels": 3000}}, "64 x 48 = 3072 pixels, more than 3000; raise it"),
         ({"fp16": True, "bf16": False}, "fp16: needs a GPU"),
         ({"use_vllm": True}, "use_vllm: needs a GPU"),
@@ -222,7 +223,7 @@ def warm(tmp_path_factory, tiny, dataset):
     return folders
 
 
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", TRAINED)
 def test_sft_lowers_the_loss(warm, family):
     losses = [line["loss"] for line in runs.read_log(warm[family]) if "loss" in line]
     assert len(losses) == SFT["max_steps"]
@@ -293,7 +294,7 @@ class Spy:
         return ((corner.float() * std + mean) * 255).round().int().reshape(-1, 2, 3).tolist()
 
 
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", TRAINED)
 def test_grpo_trains_adapters_on_the_right_rows(
     warm, write_config, dataset, monkeypatch, tmp_path, family
 ):

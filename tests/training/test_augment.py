@@ -1,0 +1,194 @@
+"""Varied samples are right: what they say agrees with the scene, the labels and the pixels."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ImageOps
+
+from generator.labels import image_labels
+from scenes.errors import ConfigError
+from scenes.sampler import Sampler
+from scenes.states import visible_objects
+from scenes.visibility import look
+from scenes.world import World
+from schemas.config import load_config
+from schemas.records import Pair, Sample
+from tests.training.discs import TRAIN
+from training.augment import mirror, renumber, reverse
+from training.prompts import PromptConfig
+from training.rows import RowReader, RowsConfig, choose_pairs
+from training.traces import TraceConfig, check_trace
+
+COMPACT = PromptConfig("compact", "cell")
+WIDTH, HEIGHT = 64, 48
+PRESETS = ("trance", "event", "random-view", "proof")
+
+
+def labelled(plan, world) -> Sample:
+    """The sample of a plan, with labels computed from its geometry."""
+    images = []
+    for state_name, camera_name in plan.views:
+        state, camera = plan.state(state_name, world), plan.cameras[camera_name]
+        objects = visible_objects(state, world)
+        ids = look(objects, camera, world, WIDTH, HEIGHT).ids
+        mask = np.array([0, *(o.index + 1 for o in objects)], np.uint8)[ids + 1]
+        images.append(image_labels(mask, state_name, state, camera_name, camera, world, False))
+    return Sample(plan, tuple(images), {})
+
+
+@pytest.fixture(scope="module")
+def samplers():
+    return {name: Sampler.from_config(load_config(name)) for name in PRESETS}
+
+
+def draw(samplers, data):
+    """Some sample and its world."""
+    sampler = samplers[data.draw(st.sampled_from(PRESETS))]
+    return labelled(sampler.plan(data.draw(st.integers(0, 500))), sampler.world), sampler.world
+
+
+def assert_same_labels(images, expected):
+    """Equal but for roundings and for pixels that lie on the edge of an outline."""
+    for image, other in zip(images, expected, strict=True):
+        assert (image.state, image.camera) == (other.state, other.camera)
+        assert image.relations == other.relations
+        for a, b in zip(image.objects, other.objects, strict=True):
+            assert a.index == b.index
+            assert a.center == pytest.approx(b.center, abs=0.01)
+            assert a.depth == pytest.approx(b.depth, abs=1e-4)
+            assert a.pixels == pytest.approx(b.pixels, abs=4 + 0.1 * b.pixels)
+            if a.bbox and b.bbox and min(a.pixels, b.pixels) > 20:
+                assert np.abs(np.subtract(a.bbox, b.bbox)).max() <= 2
+
+
+@given(st.data())
+def test_a_mirrored_sample_is_what_the_mirrored_plan_shows(samplers, data):
+    sample, world = draw(samplers, data)
+    mirrored = mirror(sample, world)
+    plan = mirrored.plan
+    assert_same_labels(mirrored.images, labelled(plan, world).images)
+    final = plan.states(world)[-1]
+    assert [(o.x, o.y) for o in final] == [(o.x, o.y) for o in plan.final]
+    looks = [(o.color, o.shape, o.size, o.material) for o in final]
+    assert looks == [(o.color, o.shape, o.size, o.material) for o in plan.final]
+    assert mirror(mirrored, world) == sample
+
+
+@given(st.data())
+def test_a_reversed_sample_leads_back(samplers, data):
+    sample, world = draw(samplers, data)
+    back = reverse(sample, world)
+    assert back.plan.states(world)[-1] == back.plan.final == sample.plan.initial
+    assert len(back.plan.transformations) == len(sample.plan.transformations)
+    for t in back.plan.transformations:
+        if t.attribute != "position":
+            assert t.value != getattr(back.plan.initial[t.object], t.attribute)
+    assert_same_labels(back.images, labelled(back.plan, world).images)
+    assert reverse(back, world) == sample
+
+
+@given(st.data())
+def test_numbers_change_names_and_nothing_else(samplers, data):
+    sample, world = draw(samplers, data)
+    new = data.draw(st.permutations(range(len(sample.plan.initial))))
+    other = renumber(sample, new)
+    assert other.plan.states(world)[-1] == other.plan.final
+    assert_same_labels(other.images, labelled(other.plan, world).images)
+    undone = [new.index(k) for k in range(len(new))]
+    assert renumber(other, undone) == sample
+
+
+def test_directions_without_an_opposite_are_refused(samplers):
+    sampler = samplers["event"]
+    moves = next(
+        plan
+        for plan in map(sampler.plan, range(100))
+        if any(t.value.startswith(("left", "right")) for t in plan.transformations)
+    )
+    block = load_config("event", ["world.directions={left: [0, -1], behind: [-1, 0]}"])["world"]
+    poor = World.from_config(
+        {**block, "directions": {"left": [0, -1], "right": [0, 2], "behind": [-1, 0]}}
+    )
+    sample = labelled(moves, sampler.world)
+    for function, name in ((mirror, "mirror"), (reverse, "reverse")):
+        with pytest.raises(ConfigError, match=rf"^rows.{name}: .*world.directions has nothing"):
+            function(sample, poor)
+
+
+# --- In rows -----------------------------------------------------------------------------------
+
+
+def varied(dataset, completion=None, seed=0, **rows):
+    return RowReader(dataset, COMPACT, completion, RowsConfig(**rows), seed)
+
+
+def test_numbers_agree_in_question_truth_and_reasoning(dataset):
+    plain = RowReader(dataset, COMPACT)
+    mixed = varied(dataset, TraceConfig("compact", boxes=True), seed=5, shuffle_objects=True)
+    moved = 0
+    for pair in choose_pairs(dataset, "cross-view/train", "all"):
+        old, sample = plain.asked(pair).sample, mixed.asked(pair, 2).sample
+        row, before = mixed.row(pair, 2), plain.row(pair)
+        place = {(o.x, o.y): o.index for o in sample.plan.initial}
+        new = [place[o.x, o.y] for o in old.plan.initial]
+        moved += new != sorted(new)
+        truths = [t.split(".") for t in before["truth"].split(", ")]
+        assert row["truth"] == ", ".join(f"{new[int(i)]}.{a}.{v}" for i, a, v in truths)
+
+        def lines(row):
+            return row["prompt"][0]["content"][-1]["text"].splitlines()
+
+        expected = [f"{new[int(line[0])]}{line[1:]}" for line in lines(before)]
+        assert lines(row) == sorted(expected)
+        [message] = row["completion"]
+        report = check_trace(message["content"][0]["text"], mixed.facts(pair, 2))
+        assert report.false == 0 and report.true > 3
+        assert renumber(old, new) == sample
+    assert moved > TRAIN
+
+
+@pytest.mark.parametrize("style", ["compact", "looks"])
+def test_pictures_truth_and_reasoning_agree_however_varied(dataset, style):
+    reader = varied(
+        dataset, TraceConfig(style, boxes=style == "compact"), 1, mirror=True, reverse=True
+    )
+    seen = set()
+    for pair in choose_pairs(dataset, "cross-view/train", "all"):
+        sample = dataset.sample(pair.sample)
+        for epoch in range(4):
+            row, asked = reader.row(pair, epoch), reader.asked(pair, epoch)
+            backwards = (
+                asked.sample.plan.initial[0].rotation
+                not in (
+                    sample.plan.initial[0].rotation,
+                    -sample.plan.initial[0].rotation,
+                )
+                or asked.pair != pair
+            )
+            truth = [str(t) for t in asked.sample.plan.transformations]
+            assert row["truth"] == ", ".join(truth)
+            backwards = not set(truth) <= {str(t) for t in sample.plan.transformations}
+            stored = RowReader(dataset, COMPACT).row(pair)["images"]
+            expected = stored[::-1] if backwards else stored
+            if asked.mirrored:
+                expected = [ImageOps.mirror(picture) for picture in expected]
+            assert row["images"] == expected
+            assert (row["sample"], row["initial"], row["final"]) == (
+                pair.sample,
+                pair.initial,
+                pair.final,
+            )
+            [message] = row["completion"]
+            report = check_trace(message["content"][0]["text"], reader.facts(pair, epoch))
+            assert report.false == 0 and report.true >= 1
+            seen.add((asked.mirrored, backwards))
+    assert len(seen) == 4
+
+
+def test_all_views_of_a_scene_are_varied_alike_in_an_epoch(dataset):
+    reader = varied(dataset, shuffle_objects=True, mirror=True, reverse=True)
+    views = [Pair("000001", "center", camera) for camera in ("left", "center", "right")]
+    assert len({reader.row(pair, 3)["truth"] for pair in views}) == 1
+    assert len({reader.row(views[0], epoch)["truth"] for epoch in range(10)}) > 1
+    assert reader.row(views[0], 4)["truth"] == reader.row(views[0], 4)["truth"]
