@@ -380,6 +380,12 @@ def evaluate(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of sampling; an endpoint gets it only if set.")
     ] = None,
+    exchange_images: Annotated[
+        bool,
+        typer.Option(
+            "--exchange-images", help="A control: every question with the pictures of another one."
+        ),
+    ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 8,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or another of PyTorch.")
@@ -427,7 +433,9 @@ def evaluate(
             max_requests=max_requests,
         )
     decoding = Decoding(max_new_tokens, temperature, num_samples, seed)
-    session = evaluation.prepare(dataset, split_, answerer, out, decoding)
+    session = evaluation.prepare(
+        dataset, split_, answerer, out, decoding, exchange_images=exchange_images
+    )
     done = session.total - len(session.left)
     for answer in _progress(session.answers(), "evaluating", len(session.left), done=done):
         if answer.completion is None:

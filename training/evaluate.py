@@ -18,7 +18,7 @@ from training.local import LocalModel
 from training.metrics import Report, read_predictions, score_file
 from training.prompts import PromptConfig
 from training.questions import Answer, Answerer, Decoding, Question
-from training.rows import RowReader
+from training.rows import RowReader, exchanged
 
 
 def run(
@@ -52,6 +52,7 @@ def prepare(
     out: str | Path,
     decoding: Decoding | None = None,
     prompt: PromptConfig | None = None,
+    exchange_images: bool = False,
 ) -> "Session":
     """Open an evaluation's folder and find out what is left to ask. Nothing is asked yet.
 
@@ -63,6 +64,7 @@ def prepare(
         decoding: by default one greedy answer to each question.
         prompt: the wording; by default the one that the model was trained with here, or the full
             one.
+        exchange_images: show with every question the pictures of another one.
 
     Raises:
         ConfigError: there is no such model, or `out` belongs to another evaluation.
@@ -80,6 +82,7 @@ def prepare(
         **answerer.identity(),
         **asdict(decoding),
         "prompt": asdict(wording),
+        **({"exchange_images": True} if exchange_images else {}),
     }
     open_folder(folder, evaluation)
     predictions = folder / "predictions.jsonl"
@@ -93,7 +96,8 @@ def prepare(
             f"{split}; the split has changed since, so choose another folder"
         )
     left = tuple(q for q in questions if q not in answered)
-    reader = RowReader(opened, wording)
+    pictures = exchanged(list(pairs)) if exchange_images else {}
+    reader = RowReader(opened, wording, pictures=pictures)
     return Session(folder, split, reader, answerer, decoding, left, len(questions))
 
 

@@ -8,7 +8,7 @@ grow with the pictures.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -78,6 +78,7 @@ class RowReader:
         completion: what the column `completion` teaches; None for reinforcement learning.
         rows: how samples are varied from epoch to epoch.
         seed: of those variations and of the wording of reasoning.
+        pictures: pairs whose pictures are shown instead of a pair's own; see `exchanged`.
     """
 
     dataset: Dataset
@@ -85,6 +86,7 @@ class RowReader:
     completion: TraceConfig | None = None
     rows: RowsConfig = RowsConfig()
     seed: int = 0
+    pictures: Mapping[Pair, Pair] = field(default_factory=dict)
 
     def asked(self, pair: Pair, epoch: int = 0) -> Asked:
         """A pair as this epoch asks about it.
@@ -125,9 +127,13 @@ class RowReader:
         stored = pair
         sample, pair, mirrored = self.asked(pair, epoch)
         world, config = self.dataset.world, self.dataset.config
+        shown, views = sample, pair
+        if stored in self.pictures:
+            views = self.pictures[stored]
+            shown = self.dataset.sample(views.sample)
         images = [
-            open_image(self.dataset, sample, state, camera)
-            for state, camera in (("initial", pair.initial), ("final", pair.final))
+            open_image(self.dataset, shown, state, camera)
+            for state, camera in (("initial", views.initial), ("final", views.final))
         ]
         row: dict[str, Any] = {
             "images": [ImageOps.mirror(image) for image in images] if mirrored else images,
@@ -179,6 +185,31 @@ def choose_pairs(dataset: Dataset, split: str, views: str) -> list[Pair]:
             f"rows.views: the scenes of {path} have no pair of the kind {views!r}; use split or all"
         )
     return pairs
+
+
+def exchanged(pairs: Sequence[Pair]) -> dict[Pair, Pair]:
+    """For every pair another one with the same cameras, whose pictures to show in its place.
+
+    What a model still answers right it has not seen. The pictures are those of the next pair in
+    the order given, and of the first for the last.
+
+    Raises:
+        ConfigError: a pair is the only one with its cameras.
+    """
+    groups: dict[tuple[str, str], list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault((pair.initial, pair.final), []).append(pair)
+    for cameras, group in groups.items():
+        if len(group) < 2:
+            raise ConfigError(
+                f"--exchange-images: there is only one question from {' to '.join(cameras)}; it "
+                "needs two whose pictures can be exchanged"
+            )
+    return {
+        pair: other
+        for group in groups.values()
+        for pair, other in zip(group, [*group[1:], group[0]], strict=True)
+    }
 
 
 def _views(dataset: Dataset, sample: str) -> list[tuple[str, str]]:

@@ -104,6 +104,21 @@ def test_repeated_questions_are_made_once(dataset, monkeypatch):
     assert batch[0]["images"][0] is batch[2]["images"][0]
 
 
+def test_exchanged_pictures_come_from_other_scenes_with_the_same_cameras(dataset):
+    pairs = choose_pairs(dataset, "cross-view/train", "all")
+    others = rows.exchanged(pairs)
+    assert set(others) == set(others.values()) == set(pairs)
+    reader = RowReader(dataset, COMPACT, pictures=others)
+    for pair, other in others.items():
+        assert pair.sample != other.sample
+        assert (pair.initial, pair.final) == (other.initial, other.final)
+        row, own = reader.row(pair), RowReader(dataset, COMPACT).row(pair)
+        assert row.pop("images") == RowReader(dataset, COMPACT).row(other)["images"]
+        assert row == {k: v for k, v in own.items() if k != "images"}
+    with pytest.raises(ConfigError, match="^--exchange-images: .* only one question from center"):
+        rows.exchanged(pairs[:1])
+
+
 def test_splits_must_be_there_and_hold_something(copy):
     with pytest.raises(DataError, match="there is no such split"):
         table_of(copy, "cross-view/none")
