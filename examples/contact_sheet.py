@@ -1,9 +1,11 @@
-"""One PNG with the first samples of a data set, a row each.
+"""One picture with the first samples of data sets, a row each.
 
-python examples/contact_sheet.py DATASET OUT.png [N]
+python examples/contact_sheet.py DATASET... OUT.png [--rows N]
+
+With several data sets, the name of its folder stands above each.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -37,9 +39,21 @@ def row(dataset: Dataset, sample: Sample) -> Image.Image:
     return strip
 
 
-def sheet(dataset: Dataset, count: int) -> Image.Image:
-    """The first samples of a data set below each other."""
-    rows = [row(dataset, dataset.sample(i)) for i in dataset.ids()[:count]]
+def heading(text: str) -> Image.Image:
+    """A line of larger letters."""
+    font = ImageFont.load_default(16)
+    strip = Image.new("RGB", (int(font.getlength(text)) + 2 * MARGIN, 22), "white")
+    ImageDraw.Draw(strip).text((MARGIN, 0), text, "black", font)
+    return strip
+
+
+def sheet(datasets: list[Dataset], count: int) -> Image.Image:
+    """The first samples of every data set below each other."""
+    rows = []
+    for dataset in datasets:
+        if len(datasets) > 1:
+            rows.append(heading(dataset.root.resolve().name))
+        rows += [row(dataset, dataset.sample(i)) for i in dataset.ids()[:count]]
     page = Image.new("RGB", (max(r.width for r in rows), sum(r.height + 4 for r in rows)), "white")
     top = 0
     for strip in rows:
@@ -49,5 +63,10 @@ def sheet(dataset: Dataset, count: int) -> Image.Image:
 
 
 if __name__ == "__main__":
-    number = int(sys.argv[3]) if len(sys.argv) > 3 else 4
-    sheet(Dataset.open(Path(sys.argv[1])), number).save(sys.argv[2])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("datasets", type=Path, nargs="+", metavar="DATASET")
+    parser.add_argument("out", type=Path, metavar="OUT.png")
+    parser.add_argument("--rows", type=int, default=4, help="of every data set, at most")
+    asked = parser.parse_args()
+    picture = sheet([Dataset.open(path) for path in asked.datasets], asked.rows)
+    picture.save(asked.out, quality=85)
