@@ -20,6 +20,7 @@ from schemas.records import Pair, Sample
 
 Style = Literal["full", "compact"]
 Location = Literal["pixel", "cell", "none"]
+Order = Literal["index", "left-to-right", "near-to-far"]
 Message = dict[str, Any]
 """`{"role": …, "content": [part, …]}`; a part is `{"type": "text", "text": …}` or an image."""
 
@@ -44,6 +45,8 @@ class PromptConfig:
             can be told apart: `pixel` (centre, origin at the top left), `cell` (column and row of
             a coarse grid, independent of the picture's size), or `none`.
         cells: columns and rows of that grid.
+        order: of the list of objects: by `index`, or as the first picture's camera sees their
+            centres. An object keeps its index, which answers name it by.
         reasoning: `free` leaves it to the model; `steps` also asks, in the `full` style, for
             reference objects, relations and a map in the notation that `training.traces` reads.
         boxes: with `steps`, also ask for boxes.
@@ -53,10 +56,18 @@ class PromptConfig:
     style: Style = "full"
     location: Location = "pixel"
     cells: int = 8
+    order: Order = "index"
     reasoning: Literal["free", "steps"] = "free"
     boxes: bool = False
     system: str = SYSTEM
 
+
+ORDERS: Mapping[Order, str] = {
+    "index": "",
+    "left-to-right": ", from left to right",
+    "near-to-far": ", from the nearest to the farthest",
+}
+"""What the full prompt says about the order of its list."""
 
 STEPS = (
     "Reason in this notation. First picture: name reference objects, which did not change "
@@ -89,19 +100,24 @@ def build_prompt(
         style: the wording.
     """
     view = sample.image("initial", pair.initial)
-    objects = listed_objects(sample, world, config)
+    listed = listed_objects(sample, world, config)
+    points = dict(zip(listed, _projected(listed, sample, pair, world), strict=True))
+    if style.order != "index":
+        axis = 0 if style.order == "left-to-right" else 2
+        listed.sort(key=lambda o: points[o][axis])
     centers = {
-        o.index: locate(u, v, view.width, view.height, style, clamp=o.visible(world))
-        for o, (u, v) in zip(objects, _projected(objects, sample, pair, world), strict=True)
+        o.index: locate(*points[o][:2], view.width, view.height, style, clamp=o.visible(world))
+        for o in listed
     }
     image: Message = {"type": "image"}
     if style.style == "compact":
-        content = [image, image, _text(compact_list(objects, centers, world))]
+        content = [image, image, _text(compact_list(listed, centers, world))]
         return [{"role": "user", "content": content}]
     question = "\n".join(
         [
-            f"The objects of the first picture, by index{legend(view.width, view.height, style)}:",
-            *(f"{o.index}: {describe(o, centers.get(o.index), world, style)}" for o in objects),
+            "The objects of the first picture, by index"
+            f"{ORDERS[style.order]}{legend(view.width, view.height, style)}:",
+            *(f"{o.index}: {describe(o, centers.get(o.index), world, style)}" for o in listed),
             "",
             *rules(world, config, sample.plan.cameras[pair.initial]),
             *([steps_text(style.boxes)] if style.reasoning == "steps" else []),
@@ -132,13 +148,16 @@ def listed_objects(sample: Sample, world: World, config: Config) -> list[SceneOb
 
 def _projected(
     objects: Sequence[SceneObject], sample: Sample, pair: Pair, world: World
-) -> list[tuple[float, float]]:
-    """Where the centres of objects are, or would be, in the initial image, in its pixels."""
+) -> list[tuple[float, float, float]]:
+    """Where the centres of objects are, or would be, in the initial image.
+
+    Each is u and v, in pixels, and the distance along the camera's axis.
+    """
     view = sample.image("initial", pair.initial)
     camera = sample.plan.cameras[pair.initial]
     centers = np.array([o.center(world) for o in objects]).reshape(-1, 3)
-    pixels = camera.project(centers, view.width, view.height)
-    return [(float(u), float(v)) for u, v, _ in pixels]
+    points = camera.project(centers, view.width, view.height)
+    return [(float(u), float(v), float(depth)) for u, v, depth in points]
 
 
 def locate(

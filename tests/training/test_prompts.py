@@ -11,6 +11,7 @@ from schemas.records import Pair
 from tests.training.discs import HEIGHT, WIDTH, make_config, make_sample
 from training.answers import parse
 from training.prompts import (
+    ORDERS,
     PromptConfig,
     answer_completion,
     build_prompt,
@@ -89,6 +90,29 @@ def test_locations_are_those_of_the_labels():
         u, v = o.center
         assert f" at ({round(u)}, {round(v)})" in text
     assert f"{WIDTH} x {HEIGHT}" in text
+
+
+@pytest.mark.parametrize("style", ["full", "compact"])
+def test_the_list_can_be_in_the_order_of_the_picture(style):
+    sorted_anew = 0
+    for index in range(8):
+        sample, _ = make_sample(CONFIG, index)
+        views = sample.image("initial", "center").objects
+        orders = {
+            "index": [o.index for o in views],
+            "left-to-right": [o.index for o in sorted(views, key=lambda o: o.center[0])],
+            "near-to-far": [o.index for o in sorted(views, key=lambda o: o.depth)],
+        }
+        listed = {}
+        for order in ORDERS:
+            config = PromptConfig(style, "cell", order=order)
+            text = words(build_prompt(sample, PAIR, WORLD, CONFIG, config))
+            listed[order] = re.findall(r"^\d:? \w+ \w+ \w+ \w+ .*$", text, re.MULTILINE)
+            assert [int(line[0]) for line in listed[order]] == orders[order]
+            assert ("by index, from" in text) == (style == "full" and order != "index")
+        assert sorted(listed["left-to-right"]) == sorted(listed["near-to-far"]) == listed["index"]
+        sorted_anew += len({tuple(lines) for lines in listed.values()}) == 3
+    assert sorted_anew > 2
 
 
 def test_cells_stay_in_the_grid():
