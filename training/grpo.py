@@ -67,9 +67,10 @@ def reward_functions(config: TrainConfig, dataset: Dataset) -> list[RewardFuncti
 def with_habits(reward: RewardFunction) -> RewardFunction:
     """The same reward function, which also logs how the policy answers.
 
-    It adds to every logged step the mean of n_pred - n_gt (`count_gap`), the shares of completions
-    without any prediction (`silent`) and with more predictions than twice the truth
-    (`enumerating`), and to the table of completions what they were asked and the truth.
+    It adds to every logged step the share of completions that are right in full (`tacc`), the mean
+    of n_pred - n_gt (`count_gap`), the shares of completions without any prediction (`silent`) and
+    with more predictions than twice the truth (`enumerating`), and to the table of completions what
+    they were asked and the truth.
     """
 
     def accuracy_reward(
@@ -79,10 +80,15 @@ def with_habits(reward: RewardFunction) -> RewardFunction:
         log_extra: Callable[[str, list[Any]], None] | None = None,
         **columns: Any,
     ) -> list[float | None]:
-        given = [len(parse(completion_text(c)).predictions) for c in completions]
-        wanted = [len(parse_truth(t)) for t in truth]
-        pairs = list(zip(given, wanted, strict=True))
+        given = [parse(completion_text(c)).predictions for c in completions]
+        wanted = [parse_truth(t) for t in truth]
+        pairs = [(len(g), len(w)) for g, w in zip(given, wanted, strict=True)]
         if log_metric is not None and pairs:
+            right = [
+                sorted(map(str, g)) == sorted(map(str, w))
+                for g, w in zip(given, wanted, strict=True)
+            ]
+            log_metric("tacc", sum(right) / len(right))
             log_metric("count_gap", sum(g - w for g, w in pairs) / len(pairs))
             log_metric("silent", sum(g == 0 for g, _ in pairs) / len(pairs))
             log_metric("enumerating", sum(g > 2 * w for g, w in pairs) / len(pairs))

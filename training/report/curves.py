@@ -45,6 +45,7 @@ PANELS = (
     Panel("statements/true", "True statements", "per completion"),
     Panel("statements/false", "False statements", "per completion"),
     Panel("statements/unparsed", "Statements not understood", "per completion"),
+    Panel("tacc", "Right in full, as sampled", "share, %", scale=100),
     Panel("loss", "Loss", "loss"),
     Panel("eval_loss", "Loss on the evaluation split", "loss"),
     Panel("count_gap", f"n_pred {MINUS} n_gt", "triplets, mean"),
