@@ -87,8 +87,12 @@ PRESETS: Mapping[str, Weights] = {
     "reason-rft": Weights(
         exact=1, attribute=0.5, object=0, change=0.5, kind=0.25, wrong=0, missing=0, average=True
     ),
+    "strict": replace(STAR, attribute=0.0, object=0.0),
+    "even": replace(STAR, attribute=0.0, object=0.0, wrong=-5.0, missing=0.0),
+    "bonus": replace(STAR, complete=5.0),
+    "even-bonus": replace(STAR, attribute=0.0, object=0.0, wrong=-5.0, missing=0.0, complete=5.0),
 }
-"""The reward of STAR-R1, the ablations of its table, and the tiers of Reason-RFT."""
+"""The reward of STAR-R1, the ablations of its table, the tiers of Reason-RFT, and four of ours."""
 
 
 class Match(NamedTuple):

@@ -116,6 +116,34 @@ def test_adding_to_the_right_answer_costs_one(preset, truth, extra):
     assert added == accuracy(truth, truth, preset=preset) - 1
 
 
+@pytest.mark.parametrize(
+    ("preset", "long", "short"),
+    [
+        ("star", 1 / 6, 0),
+        ("no-object", 1 / 6, 0),
+        ("no-attribute", 1 / 6, 0),
+        ("no-missing", 1 / 6, 1 / 6),
+        ("no-wrong", 0, 0),
+        ("count-gap", 1 / 5, 0),
+        ("strict", 1 / 6, 0),
+        ("bonus", 1 / 6, 0),
+        ("even", 1 / 2, 1 / 2),
+        ("even-bonus", 1 / 2, 1 / 2),
+    ],
+)
+def test_from_which_chance_on_a_guess_pays(preset, long, short):
+    true, other, wrong, worse = "0.color.red", "1.size.small", "2.color.red", "3.size.large"
+
+    def break_even(answer, truth):
+        silent, exact, miss = (
+            accuracy([*answer, *more], truth, preset=preset) for more in ([], [true], [worse])
+        )
+        return max(0.0, (silent - miss) / (exact - miss))
+
+    assert break_even([wrong], [true]) == pytest.approx(long)
+    assert break_even([], [true, other]) == pytest.approx(short)
+
+
 @given(truth=truths, data=st.data())
 def test_dropping_from_the_right_answer_costs_six(truth, data):
     dropped = data.draw(st.integers(0, len(truth) - 1))
@@ -216,7 +244,7 @@ def test_any_text_has_a_finite_reward(text):
 
 def test_no_truth_and_no_answer():
     for preset in PRESETS:
-        assert score(SILENCE, "", preset).accuracy == (1 if preset == "binary" else 0)
+        assert score(SILENCE, "", preset).accuracy == PRESETS[preset].complete
 
 
 def test_truth_as_text_list_or_transformations():
