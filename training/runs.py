@@ -32,7 +32,14 @@ from scenes.world import World
 from schemas.checks import read_json, read_text
 from schemas.config import read_yaml
 from schemas.dataset import Dataset, dumps, dumps_line, write_whole
-from training.config import TrainConfig, reader, rows_of_run, trainer_arguments
+from training.config import (
+    STAGES,
+    TrainConfig,
+    reader,
+    resolve,
+    rows_of_run,
+    trainer_arguments,
+)
 from training.models import (
     TINY,
     build_tiny,
@@ -77,7 +84,7 @@ def open_run(config: TrainConfig) -> Progressed:
     new = {"kind": config.kind, **config.to_json()}
     done = False
     if stored.is_file():
-        old = read_yaml(stored)
+        old = _stored_config(stored)
         for key in ["kind", *sorted(old.keys() | new.keys())]:
             if old.get(key) != new.get(key) and key not in GROWING:
                 raise ConfigError(
@@ -96,6 +103,15 @@ def open_run(config: TrainConfig) -> Progressed:
         write_whole(stored, yaml.safe_dump(new, sort_keys=False, allow_unicode=True))
         write_run(folder, config, "started", 0)
     return Progressed(last_checkpoint(folder), done)
+
+
+def _stored_config(path: Path) -> dict[str, Any]:
+    """The configuration of a begun run; keys that later versions added have their defaults."""
+    document = read_yaml(path)
+    kind = document.pop("kind", None)
+    if kind not in STAGES.values():
+        raise ConfigError(f"{path}: kind: {kind!r} is not sft or grpo; choose another output_dir")
+    return {"kind": kind, **resolve(kind, document, str(path)).to_json()}
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -416,6 +416,12 @@ def test_a_folder_belongs_to_one_configuration(write_config, tmp_path):
         runs.open_run(changed)
     with pytest.raises(ConfigError, match="holds a run with kind 'grpo', not 'sft'"):
         runs.open_run(load_config("sft", write_config(learning_rate=0.01)))
+    stored = tmp_path / "run" / "config.yaml"
+    text = stored.read_text()
+    stored.write_text(text.replace("  order: index\n", ""))  # as if begun before there was the key
+    assert stored.read_text() != text
+    runs.open_run(config)
+    assert stored.read_text() == text
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(ConfigError, match="is not empty and holds no run"):
