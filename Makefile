@@ -4,7 +4,7 @@
 BIN := .venv/bin
 JOBS ?= 2
 
-.PHONY: help setup setup-tests demo test lint format bench constraints clean distclean
+.PHONY: help setup setup-tests demo proof test lint format bench constraints clean distclean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -17,6 +17,9 @@ setup-tests:
 
 demo: setup  ## the whole way, small: render, split, validate, train, evaluate, report
 	$(BIN)/tvr demo
+
+proof: setup  ## render, train by SFT and GRPO, test: what docs/proof.md shows, in about an hour
+	$(BIN)/python -m examples.proof --jobs $(JOBS)
 
 test: setup-tests lint  ## lint, then the whole test suite
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
@@ -42,5 +45,5 @@ clean:  ## remove caches, build products and the demo's output
 	rm -rf build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-distclean: clean  ## remove .venv as well
-	rm -rf .venv
+distclean: clean  ## remove .venv and the proof's folder as well
+	rm -rf .venv proof

@@ -204,11 +204,15 @@ def find_device(name: str) -> str:
 
 
 def trained_with(folder: str | None) -> dict[str, Any] | None:
-    """The training configuration beside a model, adapter or checkpoint that was trained here."""
+    """The training configuration beside a model, adapter or checkpoint that was trained here.
+
+    The model that a run began with, `base`, is asked as the run asks.
+    """
     if folder is None:
         return None
     path = Path(folder)
-    run = path.parent if path.name.startswith("checkpoint-") else path
+    inside = path.name == "base" or path.name.startswith("checkpoint-")
+    run = path.parent if inside else path
     return read_yaml(run / "config.yaml") if (run / "config.yaml").is_file() else None
 
 

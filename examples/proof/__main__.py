@@ -1,0 +1,156 @@
+"""Runs the proof, stage by stage; what is done is not done again, and killing it loses little."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from examples.proof import document, stages
+from scenes.errors import TvrError
+from schemas.checks import read_json
+from schemas.dataset import dumps, write_whole
+
+
+class ProofError(TvrError):
+    """A command of the proof failed."""
+
+
+class Proof:
+    """The folder of a proof and what is done of it.
+
+    stages.json   the seconds and the arguments of every command that is done
+    logs/         what the commands printed
+
+    Attributes:
+        out: the folder.
+        jobs: commands that train or evaluate at once, each on a thread of its own.
+    """
+
+    def __init__(self, out: Path, jobs: int) -> None:
+        self.out, self.jobs = out, jobs
+        self.start = time.monotonic()
+        self.lock = threading.Lock()
+        record = out / "stages.json"
+        self.done: dict[str, dict[str, object]] = read_json(record) if record.is_file() else {}
+
+    def run(self, arguments: list[str], threads: int = 1) -> None:
+        """Run one command, unless it is done.
+
+        Raises:
+            ProofError: it failed; the message names its log.
+        """
+        name = name_of(arguments)
+        stored = self.done.get(name)
+        if stored is not None and stored["arguments"] == arguments:
+            return
+        log = self.out / "logs" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.say(f"{name} …")
+        begun = time.monotonic()
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        with log.open("w") as file:
+            status = subprocess.run(
+                [sys.executable, "-m", "tvr", *arguments],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            ).returncode
+        if status:
+            raise ProofError(f"{name}: ended with status {status}; see {log}")
+        seconds = round(time.monotonic() - begun, 1)
+        with self.lock:
+            self.done[name] = {"seconds": seconds, "threads": threads, "arguments": arguments}
+            write_whole(self.out / "stages.json", dumps(self.done))
+        self.say(f"{name}: {seconds:.0f} s")
+
+    def say(self, text: str) -> None:
+        """Print a line with the minutes since the start."""
+        print(f"{(time.monotonic() - self.start) / 60:5.1f} min  {text}", flush=True)
+
+    def skilled(self) -> Path:
+        """Train by supervision until the skill is reached; returns the model's folder."""
+        for part in range(1, stages.MOST_PARTS + 1):
+            for command in stages.steps_of_skill(self.out, part):
+                self.run(command, threads=self.jobs)
+            folder = self.out / f"sft-{part}"
+            metrics = json.loads((self.out / f"evaluations/val-{part}/metrics.json").read_text())
+            tacc = metrics["metrics"]["tacc"]["value"]
+            self.say(f"{folder.name}: TAcc {100 * tacc:.1f} % on the validation scenes")
+            if tacc >= stages.SKILL:
+                break
+        return folder
+
+    def together(self, chains: Iterable[Sequence[list[str]]]) -> None:
+        """Run chains of commands, several chains at once, in their order.
+
+        Raises:
+            ProofError: a command failed; the others are brought to their end first.
+        """
+        with ThreadPoolExecutor(self.jobs) as pool:
+            for result in [pool.submit(self.chain, commands) for commands in chains]:
+                result.result()
+
+    def chain(self, commands: Sequence[list[str]]) -> None:
+        """Run commands one after the other."""
+        for command in commands:
+            self.run(command)
+
+
+def name_of(arguments: list[str]) -> str:
+    """A name for a command: its first words and the folder that it fills.
+
+    >>> name_of(["render", "proof/same-view", "--seed", "0"])
+    'render same-view'
+    """
+    if arguments[0] == "evaluate":
+        return f"evaluate {Path(arguments[arguments.index('--out') + 1]).name}"
+    if arguments[0] == "train":
+        [folder] = [a for a in arguments if a.startswith("output_dir=")]
+        return f"train {Path(folder.removeprefix('output_dir=')).name}"
+    return f"{arguments[0]} {Path(arguments[1]).name}"
+
+
+def run(out: Path, part: str, jobs: int) -> None:
+    """Carry out the proof into a folder.
+
+    Raises:
+        ProofError: a command failed.
+    """
+    proof = Proof(out, jobs)
+    for command in stages.data(out, jobs):
+        proof.run(command)
+    skilled = proof.skilled()
+    policies = [*stages.CORE, *(stages.FURTHER if part == "all" else ())]
+    chains = {p: stages.commands(p, out, skilled) for p in policies}
+    first = [chain for policy, chain in chains.items() if not policy.start]
+    proof.together([*stages.controls(out, skilled), *first])
+    proof.together([chain for policy, chain in chains.items() if policy.start])
+    proof.say(str(document.write(out, out / "proof.md")))
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="examples.proof", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("proof"), help="folder to work in")
+    parser.add_argument("--part", choices=("core", "all"), default="core")
+    parser.add_argument("--jobs", type=int, default=2, help="commands at once")
+    given = parser.parse_args()
+    try:
+        run(given.out, given.part, given.jobs)
+    except TvrError as problem:
+        print(f"proof: {problem}", file=sys.stderr)
+        return problem.exit_status
+    except KeyboardInterrupt:
+        print("proof: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,326 @@
+"""Writes docs/proof.md and its pictures from the folder of a proof.
+
+python -m examples.proof.document [PROOF [DOCUMENT]]
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from examples.proof import stages
+from scenes.errors import TvrError
+from schemas.checks import read_json
+from schemas.dataset import Dataset, write_whole
+from training.metrics import (
+    Comparison,
+    Estimate,
+    Item,
+    Report,
+    compare,
+    item_of,
+    read_predictions,
+    score_items,
+)
+from training.rewards import score
+from training.rows import open_image
+
+EXAMPLES = 6
+SMOOTHED = 10
+"""Items in the picture of examples; steps that a point of the curves is the mean of."""
+
+
+class Results:
+    """What the policies of a proof answered to the tests.
+
+    Attributes:
+        out: the proof's folder.
+        dataset: of the tests.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.dataset = Dataset.open(out / "cross-view")
+        self.sample = cache(self.dataset.sample)
+        self.report = cache(self._report)
+        self.compare = cache(self._compare)
+
+    def finished(self, name: str) -> bool:
+        """Whether a policy was tested."""
+        folders = [self.out / "evaluations" / f"{name}-{split}" for split in stages.TESTS]
+        return all((folder / "metrics.json").is_file() for folder in folders)
+
+    def completions(self, name: str, split: str) -> Mapping[object, str]:
+        """The completion of every pair."""
+        path = self.out / "evaluations" / f"{name}-{split}" / "predictions.jsonl"
+        return {pair: text for (pair, _), (_, text) in read_predictions(path).items()}
+
+    def items(self, names: Sequence[str], split: str) -> list[Item]:
+        """The answers of several policies, as draws of one."""
+        tables = [self.completions(name, split) for name in names]
+        return [
+            item_of(self.sample(p.sample).plan, p, self.dataset.world, table.get(p), draw)
+            for p in self.dataset.split(f"cross-view/{split}")
+            for draw, table in enumerate(tables)
+        ]
+
+    def _report(self, names: tuple[str, ...], split: str) -> Report:
+        return score_items(self.items(names, split))
+
+    def _compare(self, names: tuple[str, ...], others: tuple[str, ...], split: str) -> Comparison:
+        return compare(self.report(names, split), self.report(others, split))
+
+    def reward(self, names: Sequence[str], split: str) -> float:
+        """The mean `star` reward of the greedy answers."""
+        totals = [
+            score(item.completion or "", [str(t) for t in item.truth]).total
+            for item in self.items(names, split)
+        ]
+        return float(np.mean(totals))
+
+
+def percent(estimate: Estimate, signed: bool = False) -> str:
+    """`61.2 [57.0, 65.4]`, in percent."""
+    sign = "+" if signed else ""
+    value, low, high = (100 * float(x or 0) for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+
+
+def number(estimate: Estimate) -> str:
+    """`+0.41 [+0.37, +0.46]`."""
+    value, low, high = (float(x or 0) for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def families(results: Results) -> dict[str, tuple[str, ...]]:
+    """The tested policies by title; those that differ in the seed alone stand together."""
+    found: dict[str, tuple[str, ...]] = {}
+    for policy in [*stages.CORE, *stages.FURTHER]:
+        if results.finished(policy.name):
+            found[policy.title] = (*found.get(policy.title, ()), policy.name)
+    return found
+
+
+def row(results: Results, names: tuple[str, ...], skilled: bool = True) -> dict[str, object]:
+    """The figures of one line of a table."""
+    known, other = (results.report(names, split) for split in stages.TESTS)
+    views = other.groups["final"]
+    figures = {
+        "seeds": len(names),
+        "id": percent(known.overall["tacc"]),
+        "ood": percent(other.overall["tacc"]),
+        "left": f"{100 * (views['left']['tacc'].value or 0):.1f}",
+        "right": f"{100 * (views['right']['tacc'].value or 0):.1f}",
+        "gap": number(other.overall["count_gap"]),
+        "reward": f"{results.reward(names, 'test_ood'):.2f}",
+        "each": ", ".join(
+            f"{100 * (results.report((name,), 'test_ood').overall['tacc'].value or 0):.1f}"
+            for name in names
+        ),
+    }
+    if skilled:
+        for key, split in zip(("id_gain", "ood_gain"), stages.TESTS, strict=True):
+            gain = results.compare(names, ("skilled",), split)
+            figures[key] = percent(gain.overall["tacc"], signed=True)
+    return figures
+
+
+def against(
+    results: Results, names: tuple[str, ...], others: tuple[str, ...]
+) -> dict[str, Estimate]:
+    """The first minus the second on the cross-view test: TAcc and n_pred - n_gt."""
+    overall = results.compare(names, others, "test_ood").overall
+    return {key: overall[key] for key in ("tacc", "count_gap")}
+
+
+def requirements(results: Results, found: Mapping[str, tuple[str, ...]]) -> list[dict[str, object]]:
+    """What has to hold, what was found, and whether it holds."""
+    star, wrong = found["GRPO, star"], found["GRPO, no-wrong"]
+    skill = results.report(("skilled",), "test_id").overall["tacc"]
+    blind = results.report(("exchanged",), "test_id").overall["tacc"]
+    gain = results.compare(star, ("skilled",), "test_ood").overall["tacc"]
+    cost = against(results, wrong, star)
+    lines = [
+        ("TAcc-ID after SFT is at least 40", percent(skill), (skill.value or 0) >= 0.4),
+        (
+            "with the pictures of other items it is at most 3",
+            percent(blind),
+            (blind.value or 0) <= 0.03,
+        ),
+        (
+            "GRPO on cross-view pairs raises TAcc-OOD",
+            percent(gain, signed=True),
+            (gain.low or 0) > 0,
+        ),
+        (
+            "`no-wrong` raises n_pred - n_gt by at least 0.3 over `star`",
+            number(cost["count_gap"]),
+            (cost["count_gap"].value or 0) >= 0.3,
+        ),
+        (
+            "and loses TAcc-OOD against `star`",
+            percent(cost["tacc"], signed=True),
+            (cost["tacc"].high or 0) < 0,
+        ),
+    ]
+    return [
+        {"claim": claim, "found": text, "holds": "yes" if holds else "**no**"}
+        for claim, text, holds in lines
+    ]
+
+
+def curves(out: Path, found: Mapping[str, tuple[str, ...]], shown: Sequence[str]) -> plt.Figure:
+    """Reward, TAcc, n_pred - n_gt and length over the steps, smoothed; a line for each run."""
+    panels = {
+        "reward": "reward that is trained on",
+        "tacc": "TAcc of sampled answers, %",
+        "count_gap": "n_pred − n_gt",
+        "completions/mean_length": "length, tokens",
+    }
+    figure, axes = plt.subplots(1, 4, figsize=(15, 3.6), layout="constrained")
+    for color, title in zip(plt.get_cmap("tab10").colors, shown, strict=False):
+        for name in found.get(title, ()):
+            lines = [
+                json.loads(line) for line in (out / name / "log.jsonl").read_text().splitlines()
+            ]
+            lines = [line for line in lines if "reward" in line]
+            for ax, key in zip(axes, panels, strict=True):
+                values = np.array([line[key] for line in lines]) * (100 if key == "tacc" else 1)
+                mean = np.convolve(values, np.ones(SMOOTHED) / SMOOTHED, "valid")
+                steps = [line["step"] for line in lines][SMOOTHED - 1 :]
+                first = name == found[title][0] and ax is axes[0]
+                ax.plot(steps, mean, color=color, label=title if first else None, linewidth=1.3)
+    for ax, title in zip(axes, panels.values(), strict=True):
+        ax.set_title(title, fontsize=11)
+        ax.set_xlabel("step")
+        ax.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=len(shown), frameon=False)
+    return figure
+
+
+def examples(results: Results, policies: Mapping[str, str]) -> plt.Figure:
+    """Some items of the cross-view test, the first of every so many, with everybody's answer."""
+    pairs = results.dataset.split("cross-view/test_ood")
+    chosen = pairs[:: len(pairs) // EXAMPLES][:EXAMPLES]
+    answers = {title: results.completions(name, "test_ood") for title, name in policies.items()}
+    figure, axes = plt.subplots(
+        EXAMPLES, 3, figsize=(11, 2.1 * EXAMPLES), width_ratios=[1, 1, 3.2], layout="constrained"
+    )
+    for line, pair in zip(axes, chosen, strict=True):
+        sample = results.sample(pair.sample)
+        for ax, state, camera in zip(
+            line, ("initial", "final"), (pair.initial, pair.final), strict=False
+        ):
+            picture = open_image(results.dataset, sample, state, camera)
+            ax.imshow(picture.resize((256, 256), Image.Resampling.NEAREST))
+            ax.set_title(f"{state}, {camera}", fontsize=9)
+            ax.axis("off")
+        truth = ", ".join(str(t) for t in sample.plan.transformations)
+        line[2].axis("off")
+        text = [("truth", truth, "black")]
+        for title, table in answers.items():
+            [result] = score_items(
+                [item_of(sample.plan, pair, results.dataset.world, table[pair])]
+            ).results
+            said = ", ".join(result.predictions) or "(nothing)"
+            said = said if len(said) < 70 else said[:70] + " …"
+            text.append((title, said, "tab:green" if result.right else "tab:red"))
+        for k, (title, said, color) in enumerate(text):
+            y = 0.9 - 0.24 * k
+            line[2].text(0, y, title, fontsize=10, color="gray", transform=line[2].transAxes)
+            line[2].text(0.22, y, said, fontsize=10, color=color, transform=line[2].transAxes)
+    return figure
+
+
+def costs(out: Path) -> list[dict[str, object]]:
+    """Minutes of every kind of stage, and how many there were."""
+    done = read_json(out / "stages.json")
+    kinds: dict[str, list[float]] = {}
+    for name, record in done.items():
+        words = name.split()
+        kind = words[0]
+        if kind == "train":
+            kind = record["arguments"][1].upper()
+        kinds.setdefault(kind, []).append(record["seconds"])
+    return [
+        {"kind": kind, "count": len(seconds), "minutes": f"{sum(seconds) / 60:.1f}"}
+        for kind, seconds in kinds.items()
+    ]
+
+
+def write(out: Path, path: Path) -> Path:
+    """Write the document, and its pictures into `images` beside it.
+
+    Raises:
+        TvrError: too little of the proof is done.
+    """
+    results = Results(out)
+    found = families(results)
+    needed = ("untrained", "sft-1", "skilled", "exchanged")
+    if not {"GRPO, star", "GRPO, no-wrong"} <= found.keys() or not all(
+        map(results.finished, needed)
+    ):
+        raise TvrError(f"{out}: run python -m examples.proof to its end first")
+    best = max(
+        (title for title in found if title.startswith("GRPO")),
+        key=lambda title: results.report(found[title], "test_ood").overall["tacc"].value or 0,
+    )
+    star = found["GRPO, star"]
+    shown = list(dict.fromkeys(["GRPO, star", "GRPO, no-wrong", best]))
+    images = path.parent / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    curves(out, found, shown).savefig(images / "proof-curves.png", dpi=110)
+    names = {"untrained": "untrained", "after SFT": "skilled", "GRPO, star": star[0]}
+    if best != "GRPO, star":
+        names[best] = found[best][0]
+    examples(results, names).savefig(images / "proof-examples.png", dpi=90)
+    plt.close("all")
+    before = {
+        "untrained": "untrained",
+        "SFT, first part": "sft-1",
+        "SFT, until skilled": "skilled",
+        "the same, pictures exchanged": "exchanged",
+    }
+    template = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined
+    ).get_template("proof.md.jinja")
+    text = template.render(
+        before={title: row(results, (name,), skilled=False) for title, name in before.items()},
+        policies={title: row(results, names) for title, names in found.items()},
+        requirements=requirements(results, found),
+        against={
+            title: {
+                "seeds": min(len(names), len(star)),
+                "tacc": percent(difference["tacc"], signed=True),
+                "gap": number(difference["count_gap"]),
+            }
+            for title, names in found.items()
+            if title != "GRPO, star"
+            for difference in [against(results, names, star)]
+        },
+        best=best,
+        costs=costs(out),
+    )
+    write_whole(path, text)
+    return path
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    given = [Path(argument) for argument in sys.argv[1:]]
+    try:
+        print(write(*(given + [Path("proof"), Path("docs/proof.md")][len(given) :])))
+    except TvrError as problem:
+        print(f"examples.proof.document: {problem}", file=sys.stderr)
+        return problem.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
