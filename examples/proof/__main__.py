@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from examples.proof import document, stages
@@ -30,10 +30,11 @@ class Proof:
     Attributes:
         out: the folder.
         jobs: commands that train or evaluate at once, each on a thread of its own.
+        scale: how much of everything.
     """
 
-    def __init__(self, out: Path, jobs: int) -> None:
-        self.out, self.jobs = out, jobs
+    def __init__(self, out: Path, jobs: int, scale: stages.Scale) -> None:
+        self.out, self.jobs, self.scale = out, jobs, scale
         self.start = time.monotonic()
         self.lock = threading.Lock()
         record = out / "stages.json"
@@ -75,8 +76,8 @@ class Proof:
 
     def skilled(self) -> Path:
         """Train by supervision until the skill is reached; returns the model's folder."""
-        for part in range(1, stages.MOST_PARTS + 1):
-            for command in stages.steps_of_skill(self.out, part):
+        for part in range(1, self.scale.parts + 1):
+            for command in stages.steps_of_skill(self.out, part, self.scale):
                 self.run(command, threads=self.jobs)
             folder = self.out / f"sft-{part}"
             metrics = json.loads((self.out / f"evaluations/val-{part}/metrics.json").read_text())
@@ -90,11 +91,15 @@ class Proof:
         """Run chains of commands, several chains at once, in their order.
 
         Raises:
-            ProofError: a command failed; the others are brought to their end first.
+            ProofError: a command failed; those that are running are brought to their end first.
         """
         with ThreadPoolExecutor(self.jobs) as pool:
-            for result in [pool.submit(self.chain, commands) for commands in chains]:
-                result.result()
+            try:
+                for done in as_completed([pool.submit(self.chain, chain) for chain in chains]):
+                    done.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def chain(self, commands: Sequence[list[str]]) -> None:
         """Run commands one after the other."""
@@ -116,18 +121,18 @@ def name_of(arguments: list[str]) -> str:
     return f"{arguments[0]} {Path(arguments[1]).name}"
 
 
-def run(out: Path, part: str, jobs: int) -> None:
+def run(out: Path, part: str, jobs: int, scale: stages.Scale = stages.FULL) -> None:
     """Carry out the proof into a folder.
 
     Raises:
         ProofError: a command failed.
     """
-    proof = Proof(out, jobs)
-    for command in stages.data(out, jobs):
+    proof = Proof(out, jobs, scale)
+    for command in stages.data(out, jobs, scale):
         proof.run(command)
     skilled = proof.skilled()
     policies = [*stages.CORE, *(stages.FURTHER if part == "all" else ())]
-    chains = {p: stages.commands(p, out, skilled) for p in policies}
+    chains = {p: stages.commands(p, out, skilled, scale) for p in policies}
     first = [chain for policy, chain in chains.items() if not policy.start]
     proof.together([*stages.controls(out, skilled), *first])
     proof.together([chain for policy, chain in chains.items() if policy.start])
@@ -140,9 +145,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("proof"), help="folder to work in")
     parser.add_argument("--part", choices=("core", "all"), default="core")
     parser.add_argument("--jobs", type=int, default=2, help="commands at once")
+    parser.add_argument("--small", action="store_true", help="only to see whether it would run")
     given = parser.parse_args()
     try:
-        run(given.out, given.part, given.jobs)
+        run(given.out, given.part, given.jobs, stages.SMALL if given.small else stages.FULL)
     except TvrError as problem:
         print(f"proof: {problem}", file=sys.stderr)
         return problem.exit_status

@@ -4,17 +4,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from training.config import Kind
+
 HERE = Path(__file__).parent
 TESTS = ("test_id", "test_ood")
 
 SKILL = 0.5
 """TAcc on the validation scenes from which on reinforcement begins."""
 
-MOST_PARTS = 4
-"""Parts of supervised training after which the proof goes on whatever the skill."""
 
-SAME_SCENES, CROSS_SCENES = 4200, 2200
-"""Scenes for supervised training (200 of them for validation); for the rest (1,000 for tests)."""
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything.
+
+    Attributes:
+        same, validation: scenes for supervised training, and how many of them are for validation.
+        cross, test: scenes for the rest, and how many of them are for each of the two tests.
+        parts: of supervised training, after which the proof goes on whatever the skill.
+        training: changes to all training configurations.
+    """
+
+    same: int
+    validation: int
+    cross: int
+    test: int
+    parts: int
+    training: Mapping[str, object]
+
+
+FULL = Scale(4200, 200, 2200, 500, 4, {})
+SMALL = Scale(8, 2, 16, 6, 1, {"max_steps": 2, "per_device_train_batch_size": 16})
+"""The proof, and what shows in a few minutes whether it would run."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +53,7 @@ class Policy:
 
     name: str
     title: str
-    kind: str
+    kind: Kind
     config: str
     changes: Mapping[str, object] = field(default_factory=dict, hash=False)
     start: str = ""
@@ -63,61 +83,40 @@ CORE = [
 OURS = ("binary", "even", "even-bonus", "bonus", "strict")
 """Presets that might serve TAcc better than `star`, whose name is from the paper or ours."""
 
+ABLATIONS = ("no-object", "no-attribute", "no-missing", "count-gap", "reason-rft")
+
+TRACES = "{style: compact, references: 1, relations: 1}"
+LORA = {"lora": "{r: 16, alpha: 32}", "learning_rate": 1e-3}
+
 FURTHER = [
+    Policy("trace-sft", "SFT, full traces", "sft", "sft.yaml", {"completion": TRACES}),
     *reward("star", 3)[2:],
     *reward("no-wrong", 3)[2:],
-    *(policy for preset in OURS for policy in reward(preset, 3)),
-    Policy(
-        "lora-0",
-        "GRPO, star, LoRA",
-        "grpo",
-        "grpo.yaml",
-        {"lora": "{r: 16, alpha: 32}", "learning_rate": 1e-3},
-        adapter=True,
-    ),
+    *(reward(preset, 3)[0] for preset in OURS),
+    *(policy for preset in OURS for policy in reward(preset, 3)[1:]),
+    Policy("answer-sft", "SFT, answers alone", "sft", "sft.yaml", {"completion.style": "answer"}),
     *seeds("same-view", "GRPO, star, one view", 1, **{"rows.views": "split"}),
-    Policy(
-        "answer-sft", "SFT without reasoning", "sft", "sft.yaml", {"completion.style": "answer"}
-    ),
-    Policy(
-        "trace-sft",
-        "SFT with full traces",
-        "sft",
-        "sft.yaml",
-        {"completion": "{style: compact, references: 1, relations: 1}"},
-    ),
-    Policy(
-        "trace-star",
-        "GRPO, star, full traces",
-        "grpo",
-        "grpo.yaml",
-        {"max_completion_length": 96},
-        start="trace-sft",
-    ),
-    Policy(
-        "trace-reference",
-        "GRPO, star and R_ref, full traces",
-        "grpo",
-        "grpo.yaml",
-        {"max_completion_length": 96, "reward.extra.reference": 1.0},
-        start="trace-sft",
-    ),
+    Policy("lora-0", "GRPO, star, LoRA", "grpo", "grpo.yaml", LORA, adapter=True),
+    *(reward(preset, 1)[0] for preset in ABLATIONS),
     *(
-        p
-        for preset in ("no-object", "no-attribute", "no-missing", "count-gap", "reason-rft")
-        for p in reward(preset, 1)
+        Policy(name, title, "grpo", "grpo.yaml", {"max_completion_length": 96, **more}, "trace-sft")
+        for name, title, more in (
+            ("trace-star", "GRPO, star, after full traces", {}),
+            ("trace-reference", "the same with R_ref", {"reward.extra.reference": 1.0}),
+        )
     ),
 ]
 """What is reported as found."""
 
 
-def steps_of_skill(out: Path, part: int) -> list[list[str]]:
+def steps_of_skill(out: Path, part: int, scale: Scale) -> list[list[str]]:
     """One part of the supervised training, and its validation."""
     folder = out / f"sft-{part}"
     changes: dict[str, object] = {"dataset": out / "same-view", "output_dir": folder}
     if part > 1:  # a second cosine, from what the first one reached
         changes |= {"model": out / f"sft-{part - 1}", "seed": part - 1}
         changes |= {"max_steps": 1200, "learning_rate": 1.5e-3}
+    changes |= scale.training
     return [
         ["train", "sft", str(HERE / "sft.yaml"), *overrides(changes)],
         evaluation(
@@ -129,22 +128,22 @@ def steps_of_skill(out: Path, part: int) -> list[list[str]]:
     ]
 
 
-def data(out: Path, jobs: int) -> list[list[str]]:
+def data(out: Path, jobs: int, scale: Scale) -> list[list[str]]:
     """Rendering and dividing."""
     same, cross = str(out / "same-view"), str(out / "cross-view")
     render = ["--config", "proof", "--workers", str(jobs)]
     return [
         [
-            *["render", same, "--num-samples", str(SAME_SCENES), *render],
+            *["render", same, "--num-samples", str(scale.same), *render],
             *["--seed", "0", "--set", "cameras.final=[center]"],
         ],
-        ["split", same, "--scheme", "random", "--proportions", "val=200,test_id=0"],
-        ["render", cross, "--num-samples", str(CROSS_SCENES), *render, "--seed", "1"],
-        ["split", cross, "--proportions", "val=0,test_id=500,test_ood=500"],
+        ["split", same, "--scheme", "random", "--proportions", f"val={scale.validation},test_id=0"],
+        ["render", cross, "--num-samples", str(scale.cross), *render, "--seed", "1"],
+        ["split", cross, "--proportions", f"val=0,test_id={scale.test},test_ood={scale.test}"],
     ]
 
 
-def commands(policy: Policy, out: Path, skilled: Path) -> list[list[str]]:
+def commands(policy: Policy, out: Path, skilled: Path, scale: Scale) -> list[list[str]]:
     """Training one policy and testing it."""
     folder = out / policy.name
     scratch = policy.config == "sft.yaml"
@@ -154,6 +153,7 @@ def commands(policy: Policy, out: Path, skilled: Path) -> list[list[str]]:
         "dataset": out / ("same-view" if scratch else "cross-view"),
         "output_dir": folder,
         **policy.changes,
+        **scale.training,
     }
     adapted = ["--model", str(start), "--adapter", str(folder)]
     model = adapted if policy.adapter else ["--model", str(folder)]
