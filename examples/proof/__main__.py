@@ -56,12 +56,14 @@ class Proof:
         begun = time.monotonic()
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         with log.open("w") as file:
-            status = subprocess.run(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "tvr", *arguments],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=environment,
-            ).returncode
+            )
+        while (status := self.wait(process)) is None:
+            self.say(f"{name}: {last_line(log)}")
         if status:
             raise ProofError(f"{name}: ended with status {status}; see {log}")
         seconds = round(time.monotonic() - begun, 1)
@@ -69,6 +71,13 @@ class Proof:
             self.done[name] = {"seconds": seconds, "threads": threads, "arguments": arguments}
             write_whole(self.out / "stages.json", dumps(self.done))
         self.say(f"{name}: {seconds:.0f} s")
+
+    def wait(self, process: subprocess.Popen[bytes]) -> int | None:
+        """The exit status of a process, or None if it has not ended within a minute."""
+        try:
+            return process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            return None
 
     def say(self, text: str) -> None:
         """Print a line with the minutes since the start."""
@@ -105,6 +114,12 @@ class Proof:
         """Run commands one after the other."""
         for command in commands:
             self.run(command)
+
+
+def last_line(log: Path) -> str:
+    """What a command printed last; its progress ends in returns instead of new lines."""
+    lines = log.read_text(errors="replace").replace("\r", "\n").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def name_of(arguments: list[str]) -> str:

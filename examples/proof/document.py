@@ -193,8 +193,9 @@ def curves(out: Path, found: Mapping[str, tuple[str, ...]], shown: Sequence[str]
             lines = [line for line in lines if "reward" in line]
             for ax, key in zip(axes, panels, strict=True):
                 values = np.array([line[key] for line in lines]) * (100 if key == "tacc" else 1)
-                mean = np.convolve(values, np.ones(SMOOTHED) / SMOOTHED, "valid")
-                steps = [line["step"] for line in lines][SMOOTHED - 1 :]
+                window = min(SMOOTHED, len(values))
+                mean = np.convolve(values, np.ones(window) / window, "valid")
+                steps = [line["step"] for line in lines][window - 1 :]
                 first = name == found[title][0] and ax is axes[0]
                 ax.plot(steps, mean, color=color, label=title if first else None, linewidth=1.3)
     for ax, title in zip(axes, panels.values(), strict=True):
