@@ -185,8 +185,16 @@ def rows(config: TrainConfig, dataset: Dataset, args: TrainingArguments) -> Any:
     return table
 
 
-def load(config: TrainConfig, world: World, args: TrainingArguments) -> tuple[Any, ProcessorMixin]:
+def load(
+    config: TrainConfig, world: World, args: TrainingArguments, checkpoint: Path | None = None
+) -> tuple[Any, ProcessorMixin]:
     """The model (with `adapter` on it, if there is one) and its processor.
+
+    Args:
+        config: of the run.
+        world: the vocabulary, for a tiny model.
+        args: TRL's configuration.
+        checkpoint: where a run of all weights goes on.
 
     Raises:
         TrainingError: something cannot be loaded.
@@ -201,7 +209,14 @@ def load(config: TrainConfig, world: World, args: TrainingArguments) -> tuple[An
     frozen = config.lora is not None or config.adapter is not None
     options = {"dtype": "bfloat16" if args.bf16 and frozen else "float32"}
     options |= config.trainer.get("model_init_kwargs") or {}
-    model = load_model(folder, options, config.allow_download)
+    if checkpoint is not None and not frozen and any(checkpoint.glob("model*.safetensors")):
+        # The trainer's own way back takes no notice of names that differ between a model and its
+        # files, as those of Qwen2.5-VL do, and would go on from the first weights without a word
+        # (https://github.com/huggingface/transformers/issues/43701).
+        model = load_model(str(checkpoint), options, config.allow_download)
+        model.config.name_or_path = folder  # where TRL finds the reference model
+    else:
+        model = load_model(folder, options, config.allow_download)
     if config.adapter is not None:
         model = load_adapter(model, config.adapter, trainable=True)
     return model, processor
@@ -230,7 +245,7 @@ def train(config: TrainConfig, dataset: Dataset, trainer_class: type[Trainer], *
     if found.done:
         return config.output_dir
     table = rows(config, dataset, args)
-    model, processor = load(config, dataset.world, args)
+    model, processor = load(config, dataset.world, args, found.checkpoint)
     trainer = trainer_class(
         model=model,
         args=args,

@@ -407,6 +407,20 @@ def test_a_finished_run_returns_at_once_and_can_be_made_longer(warm, write_confi
     assert [line["step"] for line in runs.read_log(folder) if "loss" in line] == [1, 2]
 
 
+@pytest.mark.parametrize("family", ["tiny", "tiny-idefics3"])
+def test_a_run_of_all_weights_goes_on_from_its_weights(tiny, write_config, tmp_path, family):
+    values = {"model": str(tiny[family]), **SFT, "save_steps": 2, "lr_scheduler_type": "constant"}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    sft.run(write_config(**values | {"max_steps": 4}, output_dir=str(whole)))
+    for steps in (2, 4):
+        sft.run(write_config(**values | {"max_steps": steps}, output_dir=str(parts)))
+    logs = [[x["loss"] for x in runs.read_log(f) if "loss" in x] for f in (whole, parts)]
+    assert logs[0] == pytest.approx(logs[1])
+    resumed = load_file(parts / "model.safetensors")
+    for name, weights in load_file(whole / "model.safetensors").items():
+        assert torch.allclose(weights, resumed[name]), name
+
+
 def test_a_folder_belongs_to_one_configuration(write_config, tmp_path):
     config = load_config("grpo", write_config(learning_rate=0.01))
     runs.open_run(config)
