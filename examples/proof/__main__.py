@@ -81,7 +81,9 @@ class Proof:
 
     def say(self, text: str) -> None:
         """Print a line with the minutes since the start."""
-        print(f"{(time.monotonic() - self.start) / 60:5.1f} min  {text}", flush=True)
+        # One write: threads share the terminal.
+        sys.stdout.write(f"{(time.monotonic() - self.start) / 60:5.1f} min  {text}\n")
+        sys.stdout.flush()
 
     def skilled(self) -> Path:
         """Train by supervision until the skill is reached; returns the model's folder."""
