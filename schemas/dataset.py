@@ -13,7 +13,7 @@ from typing import Any
 
 from scenes.errors import DataError, TvrError
 from scenes.world import World
-from schemas.checks import check, read_json, read_jsonl
+from schemas.checks import check, parse_json, read_json, read_jsonl, read_text
 from schemas.config import Config, load_config
 from schemas.records import SCHEMA_VERSION, Pair, Sample
 
@@ -80,7 +80,11 @@ class Dataset:
         Raises:
             DataError: it is missing or not what the schema asks for.
         """
-        return read_sample(self.folder(sample) / "sample.json")
+        return parse_sample(self.text(sample), self.folder(sample) / "sample.json")
+
+    def text(self, sample: str) -> str:
+        """The text of a sample's `sample.json`. Raises DataError if it cannot be read."""
+        return read_text(self.folder(sample) / "sample.json")
 
     def samples(self) -> Iterator[Sample]:
         """All samples, one at a time, in order."""
@@ -89,6 +93,10 @@ class Dataset:
     def split_names(self) -> list[str]:
         """`scheme/name` of every split that was written."""
         return sorted(f"{p.parent.name}/{p.stem}" for p in (self.root / "splits").glob("*/*.jsonl"))
+
+    def split_file(self, name: str) -> Path:
+        """The file of a split."""
+        return self.root / "splits" / f"{name}.jsonl"
 
     def split(self, name: str) -> list[Pair]:
         """The pairs of a split such as `cross-view/train`.
@@ -108,7 +116,7 @@ class Dataset:
         return {pair_of(line): line["difficulty"] for line in lines if "difficulty" in line}
 
     def _split_lines(self, name: str) -> list[Any]:
-        path = self.root / "splits" / f"{name}.jsonl"
+        path = self.split_file(name)
         if name not in self.split_names():
             known = ", ".join(self.split_names()) or "none; run tvr split first"
             raise DataError(f"{path}: there is no such split (known: {known})")
@@ -118,7 +126,7 @@ class Dataset:
         self, name: str, pairs: Iterable[Pair], difficulties: Mapping[Pair, float] | None = None
     ) -> Path:
         """Write one split file, whole; a pair with a difficulty has it in its line."""
-        path = self.root / "splits" / f"{name}.jsonl"
+        path = self.split_file(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         rated = difficulties or {}
         lines = ({**p.to_json(), **({"difficulty": rated[p]} if p in rated else {})} for p in pairs)
@@ -153,7 +161,12 @@ def read_sample(path: Path) -> Sample:
     Raises:
         DataError: it is missing, from a newer version, or not what the schema asks for.
     """
-    data = read_json(path)
+    return parse_sample(read_text(path), path)
+
+
+def parse_sample(text: str, path: Path) -> Sample:
+    """Check the text of a `sample.json`, which is at `path`. Raises DataError, as `read_sample`."""
+    data = parse_json(text, path)
     refuse_newer(data, path)
     check(data, "sample", path)
     try:

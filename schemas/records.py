@@ -138,6 +138,10 @@ class Sample:
         )
 
 
+PAIR_KEYS = ("sample", "initial", "final")
+"""What names a pair in lines, rows and tables."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """One question: two images of one sample, named by their cameras. A line of a split."""

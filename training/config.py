@@ -22,6 +22,7 @@ from schemas.checks import check
 from schemas.config import merge, parse_override, read_yaml
 from schemas.dataset import Dataset
 from schemas.records import Pair
+from training.exported import Exported, is_dataset, open_dataset
 from training.models import TINY, Lora, check_model, load_processor, quiet_libraries
 from training.prompts import PromptConfig
 from training.rewards import Matching, Weights, resolve_weights
@@ -282,15 +283,18 @@ def check_config(config: TrainConfig, model: bool = True) -> Dataset:
     _check_device(config)
     if config.kind == "grpo":
         _check_batch(config)
-    if not (config.dataset / "dataset.json").is_file():
-        raise ConfigError(f"{source}: dataset: {config.dataset} is not a data set folder")
-    dataset = Dataset.open(config.dataset)
+    if not is_dataset(config.dataset):
+        raise ConfigError(
+            f"{source}: dataset: {config.dataset} is not a data set folder, nor a parquet export"
+        )
+    dataset = open_dataset(config.dataset, config.split)
     if config.split not in dataset.split_names():
         known = ", ".join(dataset.split_names()) or "none yet, run tvr split"
         raise ConfigError(f"{source}: split: there is no {config.split} (known: {known})")
     try:
         pairs = choose_pairs(dataset, config.split, config.rows.views)
         _check_consistency(config, pairs)
+        _check_streaming(config, dataset)
         _check_pixels(config, dataset)
         if model:
             _check_model(config)
@@ -317,6 +321,27 @@ def _check_pixels(config: TrainConfig, dataset: Dataset) -> None:
             f"processor.max_pixels: the pictures of {config.dataset} have {image['width']} x "
             f"{image['height']} = {pixels} pixels, more than {cap}; raise it to {pixels} or render "
             "smaller ones"
+        )
+
+
+def _check_streaming(config: TrainConfig, dataset: Dataset) -> None:
+    """A stream has no end that the trainer could know, and no way back to a scene."""
+    if not config.rows.streaming:
+        return
+    if not isinstance(dataset, Exported):
+        raise ConfigError(
+            f"rows.streaming: {config.dataset} is a folder, whose files are read when they are "
+            "needed; leave it out, or make a stream with tvr export --format parquet"
+        )
+    if config.rows.order == "easy-first":
+        raise ConfigError("rows.order: easy-first needs all rows at once; leave out rows.streaming")
+    if config.trainer.get("max_steps", -1) < 1:
+        raise ConfigError("max_steps: is needed with rows.streaming, since a stream has no length")
+    extra = [name for name, weight in dataclasses.asdict(config.reward.extra).items() if weight]
+    if extra:
+        raise ConfigError(
+            f"reward.extra.{extra[0]}: looks at the scenes again, which a stream has left behind; "
+            "leave out rows.streaming"
         )
 
 

@@ -7,8 +7,10 @@ grow with the pictures.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -16,19 +18,20 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from scenes.errors import ConfigError, DataError
-from scenes.seeds import stream
+from scenes.seeds import derive, stream
 from scenes.transformations import answer_text
-from schemas.checks import read_text
 from schemas.dataset import Dataset
-from schemas.records import Pair, Sample
+from schemas.records import PAIR_KEYS, Pair, Sample
 from training.augment import mirror, renumber, reverse
+from training.exported import Exported
 from training.prompts import PromptConfig, answer_completion, build_prompt
 from training.traces import Facts, TraceConfig, facts_of, write_trace
 
 if TYPE_CHECKING:
     import datasets
 
-PAIR_KEYS = ("sample", "initial", "final")
+BUFFER = 200
+"""Rows of a stream among which the next one is drawn; their files are kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class RowsConfig:
             says nothing about an object. Question, truth and reasoning agree on the numbers.
         mirror: show half of the samples of every epoch as in a mirror.
         reverse: ask about half of the samples of every epoch with time reversed.
+        streaming: read an export from its beginning to its end in every epoch. A random order then
+            draws among the next 200 rows, and the files in random order.
     """
 
     views: Literal["split", "same", "cross", "all"] = "split"
@@ -52,6 +57,7 @@ class RowsConfig:
     shuffle_objects: bool = False
     mirror: bool = False
     reverse: bool = False
+    streaming: bool = False
 
 
 class Asked(NamedTuple):
@@ -170,10 +176,15 @@ def choose_pairs(dataset: Dataset, split: str, views: str) -> list[Pair]:
         DataError: there is no such split, a line of it is wrong, or it is empty.
     """
     pairs = dataset.split(split)
-    path = dataset.root / "splits" / f"{split}.jsonl"
+    path = dataset.split_file(split)
     if not pairs:
         raise DataError(f"{path}: the split is empty")
     if views != "split":
+        if isinstance(dataset, Exported):
+            raise ConfigError(
+                f"rows.views: {dataset.root} is an export, which holds the split's own pairs "
+                f"alone; leave it out, or train from the folder that it was made from"
+            )
         pairs = [
             Pair(sample, initial, final)
             for sample in dict.fromkeys(p.sample for p in pairs)
@@ -224,7 +235,7 @@ def _raw(dataset: Dataset, sample: str) -> Any:
     """`sample.json` without a check of its schema: fast enough for going through a split."""
     path = dataset.folder(sample) / "sample.json"
     try:
-        return json.loads(read_text(path))
+        return json.loads(dataset.text(sample))
     except ValueError as problem:
         raise DataError(f"{path}: is no JSON ({problem}); render the sample again") from None
 
@@ -314,6 +325,34 @@ def build_rows(
     return datasets.Dataset(table).with_transform(reader)
 
 
+def stream_rows(reader: RowReader, count: int) -> "datasets.IterableDataset":
+    """The rows of a run as a stream, for TRL's trainers; each is as `RowReader.row` makes it.
+
+    Args:
+        reader: of an export; what it makes of a row depends on the row and the epoch alone.
+        count: how many rows; after each epoch the next one begins.
+    """
+    import datasets
+
+    arguments = {"reader": reader, "count": count}
+    return datasets.IterableDataset.from_generator(_streamed, gen_kwargs=arguments)
+
+
+def _streamed(reader: RowReader, count: int) -> Iterator[dict[str, Any]]:
+    export = reader.dataset
+    assert isinstance(export, Exported)
+    source = export.stream()
+    for epoch in range(math.ceil(count / len(export.lines))):
+        rows = source
+        if reader.rows.order == "random":
+            seed = derive(reader.seed, "order", epoch) % 2**32
+            # One file at a time: several are read by threads, whose end takes seconds.
+            rows = source.shuffle(seed, buffer_size=BUFFER, max_buffer_input_shards=1)
+        for row in islice(rows, count - epoch * len(export.lines)):
+            alone = replace(reader, dataset=export.only(row))
+            yield alone.row(Pair(*(row[key] for key in PAIR_KEYS)), epoch)
+
+
 # --- Images ------------------------------------------------------------------------------------
 
 
@@ -334,22 +373,27 @@ def open_image(dataset: Dataset, sample: Sample, state: str, camera: str) -> Ima
     Raises:
         DataError: the sample has no such image, or the file is missing or damaged.
     """
-    return read_rgb(image_path(dataset, sample, state, camera))
+    path = image_path(dataset, sample, state, camera)
+    if isinstance(dataset, Exported):
+        return read_rgb(path, dataset.picture(sample.id, path.name))
+    return read_rgb(path)
 
 
-def read_rgb(path: Path) -> Image.Image:
+def read_rgb(path: Path, content: bytes | None = None) -> Image.Image:
     """Decode an image file completely, as RGB.
+
+    Args:
+        content: what is in the file, if that was read already.
 
     Raises:
         DataError: it is missing, truncated or no image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else BytesIO(content)) as image:
             return image.convert("RGB")
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such image; render the sample again") from None
     except (OSError, SyntaxError, UnidentifiedImageError) as problem:
         # Pillow raises SyntaxError for a damaged PNG chunk.
-        raise DataError(
-            f"{path}: the image is damaged ({problem}); delete the sample's folder and render again"
-        ) from None
+        cure = "delete the sample's folder and render" if content is None else "export"
+        raise DataError(f"{path}: the image is damaged ({problem}); {cure} again") from None

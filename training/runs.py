@@ -49,7 +49,7 @@ from training.models import (
     lora_config,
     quiet_libraries,
 )
-from training.rows import build_rows, choose_pairs, difficulties
+from training.rows import build_rows, choose_pairs, difficulties, stream_rows
 
 LIBRARIES = ("accelerate", "datasets", "peft", "tokenizers", "torch", "transformers", "trl")
 
@@ -164,25 +164,28 @@ def model_folder(config: TrainConfig) -> str:
 
 
 def rows(config: TrainConfig, dataset: Dataset, args: TrainingArguments) -> Any:
-    """All rows of a run, in order: a `datasets.Dataset` that the trainer goes through once.
+    """All rows of a run, in order: what the trainer goes through once.
 
-    `args` is told so: its epochs become one, however many are in the rows.
+    It is a `datasets.Dataset`, or an `IterableDataset` with `rows.streaming`. `args` is told so:
+    its epochs become one, however many are in the rows.
 
     Raises:
         ConfigError, DataError: the split lacks what the configuration asks for.
     """
     pairs = choose_pairs(dataset, config.split, config.rows.views)
+    count = rows_of_run(args, len(pairs))
+    args.num_train_epochs = 1
+    if config.rows.streaming:
+        return stream_rows(reader(config, dataset), count)
     easy_first = config.rows.order == "easy-first"
-    table = build_rows(
+    return build_rows(
         reader(config, dataset),
         pairs,
         config.rows.order,
-        rows_of_run(args, len(pairs)),
+        count,
         difficulties(dataset, config.split, pairs) if easy_first else (),
         together=config.reward.extra.consistency > 0,
     )
-    args.num_train_epochs = 1
-    return table
 
 
 def load(

@@ -79,14 +79,9 @@ def count(dataset: Dataset, parts: Sequence[Part]) -> int:
             cameras = dataset.config["cameras"]
             total += len(dataset.ids()) * len(cameras["initial"]) * len(cameras["final"])
         else:
-            with split_path(dataset, part.split).open("rb") as file:
+            with dataset.split_file(part.split).open("rb") as file:
                 total += sum(1 for line in file if line.strip())
     return total
-
-
-def split_path(dataset: Dataset, split: str) -> Path:
-    """The file of a split."""
-    return dataset.root / "splits" / f"{split}.jsonl"
 
 
 def items(dataset: Dataset, part: Part) -> Iterator[Item]:
@@ -102,7 +97,7 @@ def items(dataset: Dataset, part: Part) -> Iterator[Item]:
                 for final in _cameras(sample, "final"):
                     yield Item(sample, Pair(sample_id, initial, final), None)
         return
-    path = split_path(dataset, part.split)
+    path = dataset.split_file(part.split)
     former: Sample | None = None
     for line in iter_jsonl(path, "split"):
         pair = Pair(line["sample"], line["initial"], line["final"])

@@ -4,6 +4,7 @@ Source: https://huggingface.co/docs/hub/datasets-manual-configuration. The `data
 the features, which say that bytes are images, in the files.
 """
 
+import json
 import re
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
@@ -11,11 +12,12 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from schemas.dataset import Dataset
+from schemas.dataset import Dataset, dumps_line
+from training.exported import MANIFEST, SAMPLE
 from training.exports.items import Item, Part, items, mask, picture, record
 from training.prompts import PromptConfig
 
-ROWS_PER_GROUP = 100
+ROWS_PER_GROUP = 25
 """Rows in memory at a time, and the least that a reader has to read."""
 
 ROWS_PER_FILE = 5_000
@@ -29,6 +31,8 @@ def write(
     import pyarrow.parquet
 
     schema = features().arrow_schema
+    manifest = json.dumps(dataset.manifest, allow_nan=False, ensure_ascii=False)
+    schema = schema.with_metadata({**schema.metadata, MANIFEST: manifest})
     configs: dict[str, dict[str, str]] = {}
     for part in parts:
         split = re.sub(r"\W", "_", part.name)
@@ -64,7 +68,8 @@ def row(dataset: Dataset, item: Item) -> dict[str, Any]:
         pictures[f"{state}_image"] = {"bytes": content, "path": image.path}
         labels = mask(dataset, item.sample, image)
         pictures[f"{state}_mask"] = labels and {"bytes": labels, "path": image.mask}
-    return {**pictures, **record(dataset, item, PromptConfig())}
+    document = dumps_line(item.sample.to_json(dataset.world)).rstrip()
+    return {**pictures, **record(dataset, item, PromptConfig()), SAMPLE: document}
 
 
 def features() -> Any:
@@ -97,5 +102,6 @@ def features() -> Any:
             "transformations": List(change),
             "initial_objects": objects,
             "final_objects": objects,
+            SAMPLE: Value("string"),
         }
     )

@@ -1,0 +1,267 @@
+"""Training from an export in parquet: the same rows as from the folder, and the same results."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from scenes.errors import ConfigError, DataError
+from schemas.records import Pair
+from tests.training.discs import TRAIN
+from training import grpo, runs, sft
+from training.config import check_config, load_config
+from training.exported import MANIFEST, SAMPLE, Exported, open_dataset
+from training.exports import tables
+from training.exports.export import export
+from training.prompts import PromptConfig
+from training.rows import RowReader, RowsConfig, build_rows, stream_rows
+from training.traces import TraceConfig
+
+SPLIT = "cross-view/train"
+VARIED = RowsConfig(shuffle_objects=True, mirror=True, reverse=True)
+
+
+@pytest.fixture(scope="module")
+def exported(dataset, tmp_path_factory) -> Path:
+    """The small data set in parquet, in several files of several groups."""
+    root = tmp_path_factory.mktemp("exports") / "discs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "ROWS_PER_GROUP", 2)
+        patch.setattr(tables, "ROWS_PER_FILE", 4)
+        assert sum(1 for _ in export(dataset, root, "parquet")) > TRAIN
+    return root
+
+
+@pytest.fixture
+def copy(exported, tmp_path) -> Path:
+    """A copy of the export that a test may damage."""
+    return Path(shutil.copytree(exported, tmp_path / "copy"))
+
+
+PLAIN = RowsConfig()
+
+
+def reader_of(dataset, rows=PLAIN):
+    return RowReader(dataset, PromptConfig(), TraceConfig("trace", boxes=True), rows, seed=3)
+
+
+# --- Rows --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", [SPLIT, "cross-view/test_ood"])
+def test_rows_are_those_of_the_folder(dataset, exported, split):
+    opened = open_dataset(exported, split)
+    assert opened.split_names() == dataset.split_names()
+    assert opened.split(split) == dataset.split(split)
+    assert (opened.world, opened.config) == (dataset.world, dataset.config)
+    for rows in (RowsConfig(), VARIED):
+        folder, parquet = reader_of(dataset, rows), reader_of(opened, rows)
+        for pair in dataset.split(split):
+            for epoch in range(3):
+                assert parquet.row(pair, epoch) == folder.row(pair, epoch)
+                assert parquet.facts(pair, epoch) == folder.facts(pair, epoch)
+
+
+def test_a_split_may_say_how_hard_its_pairs_are(dataset, tmp_path):
+    source = type(dataset).open(shutil.copytree(dataset.root, tmp_path / "source"))
+    pairs = source.split(SPLIT)
+    source.write_split("own/rated", pairs, {pair: k / 10 for k, pair in enumerate(pairs)})
+    for _ in export(source, tmp_path / "out", "parquet", ["own/rated"]):
+        pass
+    opened = open_dataset(tmp_path / "out", "own/rated")
+    assert opened.difficulties("own/rated") == source.difficulties("own/rated")
+
+
+def test_the_order_is_that_of_the_folder(dataset, exported):
+    opened = open_dataset(exported, SPLIT)
+    orders = [
+        build_rows(reader_of(source), source.split(SPLIT), "random", 2 * TRAIN)
+        for source in (dataset, opened)
+    ]
+    names = [list(table.with_format(None)["sample"]) for table in orders]
+    assert names[0] == names[1]
+    assert orders[0][7] == orders[1][7]
+
+
+@pytest.mark.parametrize("order", ["stored", "random"])
+def test_a_stream_has_every_row_in_every_epoch(dataset, exported, order):
+    rows = replace(VARIED, order=order, streaming=True)
+    reader = reader_of(open_dataset(exported, SPLIT), rows)
+    streamed = list(stream_rows(reader, 2 * TRAIN + 2))
+    assert len(streamed) == 2 * TRAIN + 2
+    folder = reader_of(dataset, rows)
+    for row in streamed:
+        pair = Pair(row["sample"], row["initial"], row["final"])
+        assert row == folder.row(pair, row["epoch"])
+    assert [row["epoch"] for row in streamed] == [0] * TRAIN + [1] * TRAIN + [2] * 2
+    names = [row["sample"] for row in streamed]
+    epochs = [names[:TRAIN], names[TRAIN : 2 * TRAIN]]
+    stored = [pair.sample for pair in dataset.split(SPLIT)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(stored)
+    assert (epochs == [stored, stored]) == (order == "stored")
+    assert order == "stored" or epochs[0] != epochs[1]
+    again = reader_of(open_dataset(exported, SPLIT), rows)
+    assert [row["sample"] for row in stream_rows(again, TRAIN)] == epochs[0]
+
+
+def test_a_row_needs_one_group_of_each_column(exported):
+    opened = open_dataset(exported, SPLIT)
+    assert isinstance(opened, Exported)
+    for path in opened.files:
+        assert [pyarrow.parquet.ParquetFile(path).metadata.row_group(0).num_rows] == [2]
+
+
+# --- What is refused ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"split": "cross-view/tran"}, "split: there is no cross-view/tran .known: cross-view/"),
+        ({"rows": {"views": "all"}}, "rows.views: .* is an export, which holds the split's own"),
+        ({"rows": {"streaming": True}}, "max_steps: is needed with rows.streaming"),
+        (
+            {"rows": {"streaming": True, "order": "easy-first"}, "max_steps": 1},
+            "rows.order: easy-first needs all rows at once",
+        ),
+        (
+            {
+                "rows": {"streaming": True},
+                "max_steps": 1,
+                "reward": {"extra": {"reference": 1}},
+            },
+            "reward.extra.reference: looks at the scenes again",
+        ),
+    ],
+)
+def test_what_an_export_cannot_give_is_refused(write_config, exported, values, message):
+    path = write_config(dataset=str(exported), **values)
+    with pytest.raises(ConfigError, match=message) as info:
+        check_config(load_config("grpo", path))
+    assert str(info.value).startswith(f"{path}: ") and "\n" not in str(info.value)
+
+
+def test_a_folder_is_no_stream(write_config):
+    path = write_config(rows={"streaming": True}, max_steps=1)
+    with pytest.raises(ConfigError, match="rows.streaming: .* is a folder, whose files are read"):
+        check_config(load_config("grpo", path))
+
+
+def damaged(path, change):
+    """Write a file of an export again, changed."""
+    table = pyarrow.parquet.read_table(path)
+    metadata = dict(table.schema.metadata)
+    pyarrow.parquet.write_table(change(table, metadata), path)
+
+
+def newer(table, metadata):
+    manifest = json.loads(metadata[MANIFEST]) | {"schema_version": 99}
+    return table.replace_schema_metadata({**metadata, MANIFEST: json.dumps(manifest)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t, _: t.drop_columns([SAMPLE]), "has no column sample_json; make the export again"),
+        (lambda t, _: t.drop_columns(["final_image"]), "has no column final_image"),
+        (lambda t, _: t.replace_schema_metadata({}), "does not say what data set it is from"),
+        (newer, "schema_version 99 is newer than this program reads"),
+    ],
+)
+def test_another_kind_of_parquet_is_refused(copy, change, message):
+    for path in copy.rglob("*.parquet"):
+        damaged(path, change)
+    with pytest.raises(DataError, match=rf"\.parquet: {message}") as info:
+        open_dataset(copy, SPLIT)
+    assert "\n" not in str(info.value)
+
+
+def test_a_damaged_file_is_named(copy):
+    path = copy / "data" / "cross-view" / "train-00000.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match="train-00000.parquet: cannot be read .*; make the") as info:
+        open_dataset(copy, SPLIT)
+    assert "\n" not in str(info.value)
+
+
+def test_a_damaged_picture_is_named(copy):
+    def cut(table, _):
+        place = table.column_names.index("final_image")
+        column = [{**v, "bytes": v["bytes"][:99]} for v in table["final_image"].to_pylist()]
+        kind = table.schema.field("final_image").type
+        return table.set_column(place, "final_image", pyarrow.array(column, kind))
+
+    damaged(copy / "data" / "cross-view" / "train-00000.parquet", cut)
+    reader = reader_of(open_dataset(copy, SPLIT))
+    with pytest.raises(DataError, match="000000/final-center.png: the image is damaged .*; export"):
+        reader.row(Pair("000000", "center", "center"))
+    with pytest.raises(DataError, match=r"000009: there is no such sample in the export"):
+        reader.row(Pair("000009", "center", "center"))
+    with pytest.raises(DataError, match="final-left.png: no pair of the split shows this image"):
+        reader.row(Pair("000000", "center", "left"))
+
+
+# --- Runs --------------------------------------------------------------------------------------
+
+COMMON: dict[str, Any] = {
+    "rows": {"order": "stored", "shuffle_objects": True, "mirror": True},
+    "max_steps": 4,
+    "learning_rate": 0.01,
+    "lr_scheduler_type": "constant",
+    "logging_steps": 1,
+}
+KINDS: dict[str, dict[str, Any]] = {
+    "sft": {"per_device_train_batch_size": 4, "completion": {"style": "compact"}},
+    "grpo": {
+        "per_device_train_batch_size": 8,
+        "num_generations": 4,
+        "max_completion_length": 8,
+        "mask_truncated_completions": False,
+    },
+}
+
+
+def losses(folder):
+    return [(line["step"], line["loss"]) for line in runs.read_log(folder) if "loss" in line]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_gives_what_it_gives_from_the_folder(
+    kind, tiny, dataset, exported, write_config, tmp_path
+):
+    run = {"sft": sft.run, "grpo": grpo.run}[kind]
+    values = COMMON | KINDS[kind] | {"model": str(tiny["tiny"])}
+    stream = {"rows": COMMON["rows"] | {"streaming": True}}
+    folders = [
+        run(write_config(f"{name}.yaml", **values | more | {"output_dir": str(tmp_path / name)}))
+        for name, more in [
+            ("folder", {"dataset": str(dataset.root)}),
+            ("export", {"dataset": str(exported)}),
+            ("stream", {"dataset": str(exported), **stream}),
+        ]
+    ]
+    expected = load_file(folders[0] / "model.safetensors")
+    for folder in folders[1:]:
+        assert losses(folder) == losses(folders[0])
+        for name, weights in load_file(folder / "model.safetensors").items():
+            assert torch.equal(weights, expected[name]), name
+    assert json.loads((folders[2] / "run.json").read_text())["step"] == 4
+
+
+def test_a_stream_goes_on_where_it_was(tiny, exported, write_config, tmp_path):
+    values = COMMON | KINDS["sft"] | {"model": str(tiny["tiny"]), "dataset": str(exported)}
+    values |= {"rows": {"streaming": True, "mirror": True}, "save_steps": 2}
+    whole = sft.run(write_config(**values, output_dir=str(tmp_path / "whole")))
+    parts = {**values, "output_dir": str(tmp_path / "parts")}
+    for steps in (2, 4):
+        resumed = sft.run(write_config(**parts | {"max_steps": steps}))
+    assert losses(resumed) == losses(whole)
+    for name, weights in load_file(whole / "model.safetensors").items():
+        assert torch.equal(weights, load_file(resumed / "model.safetensors")[name])

@@ -1,0 +1,214 @@
+"""An export in parquet as a data set to train from: the folder that it was made from is not needed.
+
+`tvr export --format parquet` keeps the whole `sample.json` in every row and the manifest in every
+file. Rows are read from the files where they lie, by their number or in a stream; nothing is
+unpacked or copied.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scenes.errors import DataError
+from schemas.checks import check, parse_json
+from schemas.dataset import Dataset, refuse_newer
+from schemas.records import PAIR_KEYS
+
+if TYPE_CHECKING:
+    import datasets
+
+MANIFEST = b"star-tvr"
+"""The key of the manifest, which is the text of `dataset.json`, in the metadata of a file."""
+
+SAMPLE = "sample_json"
+IMAGES = ("initial_image", "final_image")
+COLUMNS = (*PAIR_KEYS, "difficulty", *IMAGES, SAMPLE)
+"""What is read of an export."""
+
+GROUPS_KEPT = 4
+"""Groups of rows, one column of each, that are kept in memory."""
+
+
+@dataclass(frozen=True)
+class Exported(Dataset):
+    """One split of an export, which is read like the folder of a data set.
+
+    It holds the pairs of the split, and of their samples the pictures of these pairs alone.
+
+    Attributes:
+        name: of the split, as in the export: `cross-view/train`.
+        files: its files, in order.
+        lines: of every row, `sample`, `initial`, `final` and, where it is known, `difficulty`.
+        value: the value of a row, given by its number, in one of COLUMNS.
+    """
+
+    name: str
+    files: Sequence[Path]
+    lines: Sequence[Mapping[str, Any]]
+    value: Callable[[int, str], Any]
+
+    @classmethod
+    def load(cls, root: Path, name: str) -> "Exported":
+        """Open a split; it has no lines if the export has no such split.
+
+        Raises:
+            DataError: a file is damaged, or was not made by this version of `tvr export`.
+        """
+        files = sorted(root.glob("data/*/*.parquet"))
+        if not files:
+            raise DataError(f"{root}: is neither a data set nor an export in parquet")
+        manifest = _manifest(files[0])
+        files = [path for path in files if _split_name(path) == name]
+        rows = _Rows(files)
+        return cls(root, manifest, name, files, rows.lines(), rows.value)
+
+    def __reduce__(self) -> Any:
+        # For the worker processes of data loaders, and for hashes of what makes rows.
+        return Exported.load, (self.root, self.name)
+
+    def split_names(self) -> list[str]:
+        """`scheme/name` of every split that was exported."""
+        return sorted({_split_name(path) for path in self.root.glob("data/*/*.parquet")})
+
+    def split_file(self, name: str) -> Path:
+        """The files of a split, as a pattern."""
+        return self.root / "data" / f"{name}-*.parquet"
+
+    def folder(self, sample: str) -> Path:
+        """What stands for a sample's folder in messages."""
+        return self.split_file(self.name) / sample
+
+    def text(self, sample: str) -> str:
+        """`sample.json`. Raises DataError if the split has no such sample."""
+        text: str = self.value(self._places(sample)[0], SAMPLE)
+        return text
+
+    def picture(self, sample: str, name: str) -> bytes:
+        """An image file of a sample. Raises DataError if no pair of the split shows it."""
+        for place in self._places(sample):
+            for column in IMAGES:
+                file = self.value(place, column)
+                if file["path"] == name:
+                    content: bytes = file["bytes"]
+                    return content
+        raise DataError(f"{self.folder(sample)}/{name}: no pair of the split shows this image")
+
+    def stream(self) -> "datasets.IterableDataset":
+        """The rows in order, with COLUMNS, pictures as they are in their files."""
+        from datasets import Image, load_dataset
+
+        paths = [str(path) for path in self.files]
+        rows = load_dataset(
+            "parquet", data_files=paths, split="train", streaming=True, columns=list(COLUMNS)
+        )
+        for column in IMAGES:
+            rows = rows.cast_column(column, Image(decode=False))
+        return rows
+
+    def only(self, row: Mapping[str, Any]) -> "Exported":
+        """The same split with one row of its stream, which is read without going to the files."""
+        return replace(self, lines=[row], value=lambda _, column: row[column])
+
+    def _split_lines(self, name: str) -> list[Any]:
+        if name != self.name or not self.files:
+            known = ", ".join(self.split_names())
+            raise DataError(f"{self.split_file(name)}: there is no such split (known: {known})")
+        return list(self.lines)
+
+    def _places(self, sample: str) -> Sequence[int]:
+        if sample not in self._rows_of:
+            raise DataError(f"{self.folder(sample)}: there is no such sample in the export")
+        return self._rows_of[sample]
+
+    @cached_property
+    def _rows_of(self) -> Mapping[str, Sequence[int]]:
+        found: dict[str, list[int]] = {}
+        for place, line in enumerate(self.lines):
+            found.setdefault(line["sample"], []).append(place)
+        return found
+
+
+def is_dataset(root: Path) -> bool:
+    """Whether a folder is a data set, or an export in parquet."""
+    return (root / "dataset.json").is_file() or any(root.glob("data/*/*.parquet"))
+
+
+def open_dataset(root: Path, split: str) -> Dataset:
+    """Open the folder of a data set, or a split of an export in parquet.
+
+    Raises:
+        DataError: it is neither, or what is there is damaged or too new.
+    """
+    if (root / "dataset.json").is_file():
+        return Dataset.open(root)
+    return Exported.load(root, split)
+
+
+class _Rows:
+    """The rows of some parquet files by their number, read a group at a time."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.groups: list[tuple[Path, Any, int]] = []
+        """Of every group: its file, the file's metadata, its number in the file."""
+        self.starts = [0]
+        """The number of every group's first row, and at the end that of all rows."""
+        for path in files:
+            metadata = _read(path, lambda file: file.metadata)
+            missing = set(COLUMNS) - set(metadata.schema.to_arrow_schema().names)
+            if missing:
+                raise _outdated(path, f"has no column {min(missing)}")
+            for number in range(metadata.num_row_groups):
+                self.groups.append((path, metadata, number))
+                self.starts.append(self.starts[-1] + metadata.row_group(number).num_rows)
+        self.column = lru_cache(GROUPS_KEPT)(self._column)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The names of the pair in every row, and its difficulty where there is one."""
+        columns = [*PAIR_KEYS, "difficulty"]
+        found = []
+        for path in dict.fromkeys(path for path, *_ in self.groups):
+            found += _read(path, lambda file: file.read(columns).to_pylist())
+        return [{k: v for k, v in line.items() if v is not None} for line in found]
+
+    def value(self, place: int, column: str) -> Any:
+        """One value. Raises DataError if the file cannot be read."""
+        group = bisect_right(self.starts, place) - 1
+        return self.column(group, column)[place - self.starts[group]].as_py()
+
+    def _column(self, group: int, column: str) -> Any:
+        path, metadata, number = self.groups[group]
+        return _read(path, lambda file: file.read_row_group(number, [column])[column], metadata)
+
+
+def _manifest(path: Path) -> Any:
+    text = _read(path, lambda file: (file.schema_arrow.metadata or {}).get(MANIFEST))
+    if text is None:
+        raise _outdated(path, "does not say what data set it is from")
+    manifest = parse_json(text.decode(), path)
+    refuse_newer(manifest, path)
+    check(manifest, "dataset", path)
+    return manifest
+
+
+def _read(path: Path, what: Callable[[Any], Any], metadata: Any = None) -> Any:
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path, metadata=metadata, memory_map=True) as file:
+            return what(file)
+    except (OSError, ValueError) as problem:
+        reason = " ".join(str(problem).split())
+        raise DataError(f"{path}: cannot be read ({reason}); make the export again") from None
+
+
+def _outdated(path: Path, what: str) -> DataError:
+    return DataError(
+        f"{path}: {what}; make the export again with this version's tvr export --format parquet"
+    )
+
+
+def _split_name(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem.rpartition('-')[0]}"
