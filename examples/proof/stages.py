@@ -81,7 +81,7 @@ CORE = [
 """What has to hold."""
 
 OTHERS = ("binary", "even", "even-bonus", "bonus", "strict")
-BETTER = ("binary", "even")
+BETTER = ("binary", "even", "strict")
 """Rewards that might serve TAcc better than `star`, and those that did so with the first seed."""
 
 ABLATIONS = ("no-object", "no-attribute", "no-missing", "count-gap", "reason-rft")
