@@ -27,6 +27,9 @@ GROUND_LEVEL = -0.001
 GROUND_FADE = (1.7, 5.3)
 """Where the ground begins to turn into the background and where it has, in visible areas."""
 
+ADAPTIVE_FROM = 8
+"""Samples after which Cycles may find a pixel done; it looks after every sixteenth."""
+
 FRAME_BYTES = 6 * 4
 """Bytes to a pixel that a frame has at least: colour, alpha, depth and index as floats."""
 
@@ -223,7 +226,9 @@ class Stage:
         scene.render.threads = settings["threads"]
         blender.use_device(scene, self._device, self._which)
         cycles.samples = settings["samples"]
-        cycles.use_adaptive_sampling = False
+        cycles.use_adaptive_sampling = settings["adaptive"] > 0
+        cycles.adaptive_threshold = settings["adaptive"]
+        cycles.adaptive_min_samples = ADAPTIVE_FROM
         cycles.use_light_tree = False
         cycles.max_bounces = settings["max_bounces"]
         cycles.transparent_max_bounces = settings["transparent_bounces"]

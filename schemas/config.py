@@ -17,9 +17,9 @@ from schemas.checks import check
 PRESETS = Path(__file__).parent.parent / "scenes" / "presets"
 
 QUALITIES: dict[str, dict[str, Any]] = {
-    "draft": {"samples": 8, "denoise": True, "prefilter": "fast"},
-    "standard": {"samples": 32, "denoise": True, "prefilter": "accurate"},
-    "trance": {"samples": 512, "denoise": False, "prefilter": "accurate"},
+    "draft": {"samples": 8, "adaptive": 0, "denoise": True, "prefilter": "fast"},
+    "standard": {"samples": 32, "adaptive": 0, "denoise": True, "prefilter": "accurate"},
+    "trance": {"samples": 512, "adaptive": 0, "denoise": False, "prefilter": "accurate"},
 }
 """What `render.quality` stands for; docs/rendering.md has what each costs and gives."""
 

@@ -1,16 +1,22 @@
 """The frontier of quality against cost, on named scenes with glass.
 
 Renders the same frames at every setting and compares them with a reference of many samples of the
-same look: dB (PSNR of the 8-bit pictures), SSIM (of luminance, Gaussian windows of sigma 1.5), and
-CPU seconds. Each is averaged over the scenes.
+same look and other random numbers: dB (PSNR of the 8-bit pictures), SSIM (of luminance, Gaussian
+windows of sigma 1.5), and CPU seconds. Each is averaged over the scenes.
 
 python tests/benchmarks/frontier.py [--width W] [--height H] [--scenes N] [--reference N]
-    [--settings TEXT] [--markdown FILE]
+    [--settings TEXT] [--pictures FOLDER] [--markdown FILE]
+
+With --pictures every picture is kept in a folder, and a run that was stopped goes on from there.
 """
 
 import argparse
+import hashlib
+import json
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +32,76 @@ from generator.stage import Stage
 from scenes.plans import Plan
 from scenes.sampler import Sampler
 from scenes.states import visible_objects
-from schemas.config import QUALITIES, load_config
+from schemas.config import QUALITIES, Config, load_config
 
 SCENES = 8
 LEAST_GLASS = 3
-SETTINGS: dict[str, dict[str, Any]] = {
-    "draft": QUALITIES["draft"],
-    "denoised 16 fast": {"samples": 16, "denoise": True, "prefilter": "fast"},
-    "denoised 16": {"samples": 16, "denoise": True, "prefilter": "accurate"},
-    "denoised 24": {"samples": 24, "denoise": True, "prefilter": "accurate"},
-    "denoised 32 fast": {"samples": 32, "denoise": True, "prefilter": "fast"},
-    "standard": QUALITIES["standard"],
-    "denoised 64": {"samples": 64, "denoise": True, "prefilter": "accurate"},
-    "raw 64": {"samples": 64, "denoise": False},
-    "raw 128": {"samples": 128, "denoise": False},
-    "trance": QUALITIES["trance"],
-}
-"""Name and `render` settings of every point that is measured."""
+REFERENCE_SEED = 1000
+"""Cycles' seed of the first reference; with a setting's own, both would share their noise."""
+
+SETTINGS = (
+    "draft, standard, trance, 16 accurate, 32 accurate, 32 fast, 96~0.1 accurate, 96~0.1 fast, "
+    "96~0.05 accurate, 96~0.05 fast, 192~0.03 accurate, 64 raw, 128 raw"
+)
+"""The points that are measured, as `settings_of` reads them."""
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture and what it cost."""
+
+    image: Bytes
+    cpu: float
+
+
+class Camera:
+    """Takes the initial frame of plans at one setting, and remembers what it has taken."""
+
+    def __init__(self, config: Config, first_seed: int = 0, folder: Path | None = None) -> None:
+        """Nothing is rendered yet; Blender's scene is built when it is needed."""
+        self._config, self._seed, self._folder = config, first_seed, folder
+        self._stage: Stage | None = None
+
+    def take(self, number: int, plan: Plan) -> Shot:
+        """The frame of a plan, from the folder where it is there."""
+        seed = self._seed + number
+        kept = self._folder / f"{self._name(plan, seed)}.npz" if self._folder else None
+        if kept and kept.exists():
+            with np.load(kept) as file:
+                return Shot(file["image"], float(file["cpu"]))
+        stage = self._ready(plan)
+        stage.seed(seed)
+        start = time.process_time()
+        image = render_frame(stage).image
+        shot = Shot(image, time.process_time() - start)
+        if kept:
+            part = kept.with_suffix(".part")
+            with part.open("wb") as file:
+                np.savez(file, image=shot.image, cpu=shot.cpu)
+            part.rename(kept)
+        return shot
+
+    def _ready(self, plan: Plan) -> Stage:
+        """The stage with the plan's scene on it; a new one has loaded all that Blender needs."""
+        fresh = self._stage is None
+        self._stage = stage = self._stage or Stage(self._config)
+        stage.light(plan.lights)
+        stage.show(plan.initial)
+        stage.look(plan.cameras["center"])
+        if fresh:
+            size = stage.size
+            stage.resize(16, 12)
+            render_frame(stage)
+            stage.resize(*size)
+        return stage
+
+    def _name(self, plan: Plan, seed: int) -> str:
+        parts = [self._config[k] for k in ("world", "lights", "image", "render")]
+        text = json.dumps([parts, plan.id, seed, blender.version()], sort_keys=True)
+        return f"{plan.id}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def scenes(sampler: Sampler, count: int) -> list[Plan]:
@@ -61,23 +117,24 @@ def scenes(sampler: Sampler, count: int) -> list[Plan]:
     return found
 
 
-def pictures(
-    overrides: list[str], settings: dict[str, Any], plans: list[Plan], sampler: Sampler
-) -> tuple[list[Bytes], float]:
-    """The initial frame of every plan, and CPU seconds for one."""
+def settings_of(name: str) -> dict[str, Any]:
+    """The `render` settings of a quality, or of `SAMPLES[~ADAPTIVE] PREFILTER`; `raw` is none.
+
+    >>> settings_of("96~0.05 fast")
+    {'samples': '96', 'adaptive': '0.05', 'denoise': True, 'prefilter': 'fast'}
+    """
+    if name in QUALITIES:
+        return QUALITIES[name]
+    counts, _, last = name.partition(" ")
+    samples, _, adaptive = counts.partition("~")
+    denoiser = {"denoise": False} if last == "raw" else {"denoise": True, "prefilter": last}
+    return {"samples": samples, "adaptive": adaptive or "0", **denoiser}
+
+
+def config_of(width: int, height: int, settings: Mapping[str, Any]) -> Config:
+    """`trance` at a size, with these `render` settings."""
     texts = [f"render.{k}={str(v).lower()}" for k, v in settings.items()]
-    stage = Stage(load_config("trance", [*overrides, *texts]))
-    images = []
-    spent = 0.0
-    for number, plan in enumerate(plans):
-        stage.light(plan.lights)
-        stage.show(plan.initial)
-        stage.look(plan.cameras["center"])
-        stage.seed(number)
-        start = time.process_time()
-        images.append(render_frame(stage).image)
-        spent += time.process_time() - start
-    return images, spent / len(plans)
+    return load_config("trance", [f"image.width={width}", f"image.height={height}", *texts])
 
 
 def decibels(image: Bytes, reference: Bytes) -> float:
@@ -110,27 +167,41 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=240)
     parser.add_argument("--scenes", type=int, default=SCENES)
     parser.add_argument("--reference", type=int, default=2048, help="samples")
-    parser.add_argument("--settings", default=",".join(SETTINGS), help="names, by commas")
+    parser.add_argument(
+        "--settings", default=SETTINGS, help="qualities, `96~0.05 fast` or `64 raw`"
+    )
+    parser.add_argument("--pictures", type=Path, help="folder to keep the pictures in")
     parser.add_argument("--markdown", type=Path)
     asked = parser.parse_args()
-    sampler = Sampler.from_config(load_config("trance"))
-    plans = scenes(sampler, asked.scenes)
-    size = [f"image.width={asked.width}", f"image.height={asked.height}"]
-    exact = {"samples": asked.reference, "denoise": False}
-    references, dear = pictures(size, exact, plans, sampler)
+    if asked.pictures:
+        asked.pictures.mkdir(parents=True, exist_ok=True)
+    plans = scenes(Sampler.from_config(load_config("trance")), asked.scenes)
+    size = asked.width, asked.height
+    exact = config_of(*size, settings_of(f"{asked.reference} raw"))
+    truth = Camera(exact, REFERENCE_SEED, asked.pictures)
     names = [name.strip() for name in asked.settings.split(",")]
-    found = {}
-    for name in names:
-        images, cpu = pictures(size, SETTINGS[name], plans, sampler)
-        pairs = list(zip(images, references, strict=True))
-        loud = [decibels(*pair) for pair in pairs]
-        found[name] = (np.mean(loud), np.min(loud), np.mean([ssim(*pair) for pair in pairs]), cpu)
-    columns = ["setting", "dB", "worst scene", "SSIM", "CPU s/frame"]
-    full = found["trance"][3] if "trance" in found else dear * 512 / asked.reference
-    columns.append("of raw 512")
+    cameras = {n: Camera(config_of(*size, settings_of(n)), 0, asked.pictures) for n in names}
+    dear, found = 0.0, {name: np.zeros((len(plans), 3)) for name in names}
+    for number, plan in enumerate(plans):  # all settings side by side, should the machine change
+        reference = truth.take(number, plan)
+        dear += reference.cpu / len(plans)
+        for name, camera in cameras.items():
+            shot = camera.take(number, plan)
+            pair = shot.image, reference.image
+            found[name][number] = decibels(*pair), ssim(*pair), shot.cpu
+    means = {name: values.mean(axis=0) for name, values in found.items()}
+    full = means["trance"][2] if "trance" in means else dear * 512 / asked.reference
+    columns = ["setting", "dB", "worst scene", "SSIM", "CPU s/frame", "of raw 512"]
     rows = [
-        [n, f"{v[0]:.1f}", f"{v[1]:.1f}", f"{v[2]:.4f}", f"{v[3]:.2f}", f"1/{full / v[3]:.1f}"]
-        for n, v in found.items()
+        [
+            name,
+            f"{loud:.1f}",
+            f"{found[name][:, 0].min():.1f}",
+            f"{alike:.4f}",
+            f"{cpu:.2f}",
+            f"1/{full / cpu:.1f}",
+        ]
+        for name, (loud, alike, cpu) in means.items()
     ]
     title = (
         f"{asked.width} x {asked.height}, {len(plans)} scenes "

@@ -168,6 +168,24 @@ def test_lamps_that_are_not_named_are_dark(stage):
     assert render_frame(stage).image.mean() == full
 
 
+def test_adaptive_sampling_spares_samples_but_no_label():
+    state = (ball(0, 1.0, -1.0, material="glass"), ball(1, 0.0, 1.2, "medium", material="metal"))
+    size = [f"image.width={WIDTH}", f"image.height={HEIGHT}", "render.denoise=false"]
+    frames = {}
+    for samples, adaptive in ((16, 0), (48, 0.5), (48, 0), (16, 0.5)):
+        settings = [f"render.samples={samples}", f"render.adaptive={adaptive}"]
+        stage = Stage(load_config("trance", [*size, *settings]))
+        stage.look(CENTER)
+        stage.show(state)
+        frames[samples, adaptive] = render_frame(stage)
+    plain = frames[16, 0]
+    for frame in frames.values():
+        assert np.array_equal(frame.mask, plain.mask) and np.array_equal(frame.depth, plain.depth)
+    assert not np.array_equal(frames[48, 0.5].image, frames[48, 0].image)
+    few = np.abs(frames[16, 0].image.astype(int) - frames[16, 0.5].image)
+    assert few.max() <= 1, "no pixel is done before 16 samples"
+
+
 def test_stages_share_a_process(stage):
     stage.show((ball(),))
     before = render_frame(stage)
