@@ -18,7 +18,7 @@ PRESETS = Path(__file__).parent.parent / "scenes" / "presets"
 
 QUALITIES: dict[str, dict[str, Any]] = {
     "draft": {"samples": 8, "adaptive": 0, "denoise": True, "prefilter": "fast"},
-    "standard": {"samples": 32, "adaptive": 0, "denoise": True, "prefilter": "accurate"},
+    "standard": {"samples": 96, "adaptive": 0.05, "denoise": True, "prefilter": "fast"},
     "trance": {"samples": 512, "adaptive": 0, "denoise": False, "prefilter": "accurate"},
 }
 """What `render.quality` stands for; docs/rendering.md has what each costs and gives."""

@@ -4,7 +4,7 @@ The own share is all the CPU time of a process that Cycles' render call does not
 arranging the stage, reading passes, labels, PNG files, writing the sample. Only the frames per
 minute are by the clock, which other programs on the machine slow down.
 
-python tests/benchmarks/bench_render.py [--long] [--samples N] [--trance N] [--small N]
+python tests/benchmarks/bench_render.py [--samples N] [--trance N] [--small N]
 """
 
 import argparse
@@ -93,17 +93,14 @@ def main() -> None:
     parser.add_argument(
         "--samples", type=int, default=3, help="of draft and standard; 4 frames each"
     )
-    parser.add_argument("--long", action="store_true", help="--trance 1 --small 1000")
-    parser.add_argument("--trance", type=int, help="of the trance quality; none by default")
-    parser.add_argument("--small", type=int, help="small frames for the memory, by default 200")
+    parser.add_argument("--trance", type=int, default=0, help="of the trance quality")
+    parser.add_argument("--small", type=int, default=1000, help="small frames for the memory")
     asked = parser.parse_args()
-    trance = int(asked.long) if asked.trance is None else asked.trance
-    small = (1000 if asked.long else 200) if asked.small is None else asked.small
     table = Table(
         *("quality", "frames", "frames/min", "CPU s/frame", "own share", "own CPU ms/frame"),
         title="320 x 240, one process with one thread",
     )
-    counts = {"draft": asked.samples, "standard": asked.samples, "trance": trance}
+    counts = {"draft": asked.samples, "standard": asked.samples, "trance": asked.trance}
     with tempfile.TemporaryDirectory() as folder:
         for quality, count in counts.items():
             if count:
@@ -117,9 +114,9 @@ def main() -> None:
                     f"{found['own ms']:.0f}",
                 )
     console.print(table)
-    marks = sorted({min(100, small), small // 2, small})
+    marks = sorted({min(100, asked.small), asked.small // 2, asked.small})
     table = Table("small frames", "MiB", "CPU ms/frame since", title="memory, 64 x 48, 1 sample")
-    for frames, memory, milliseconds in growth(small, marks):
+    for frames, memory, milliseconds in growth(asked.small, marks):
         table.add_row(str(frames), str(memory), f"{milliseconds:.0f}")
     console.print(table)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
