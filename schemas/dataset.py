@@ -14,7 +14,7 @@ from typing import Any
 from scenes.errors import DataError, TvrError
 from scenes.world import World
 from schemas.checks import check, parse_json, read_json, read_jsonl, read_text
-from schemas.config import Config, load_config
+from schemas.config import Config, load_config, merge
 from schemas.records import SCHEMA_VERSION, Pair, Sample
 
 SAMPLES_PER_FOLDER = 1000
@@ -145,10 +145,14 @@ def pair_of(line: Mapping[str, Any]) -> Pair:
     return Pair(line["sample"], line["initial"], line["final"])
 
 
+OLDER: Mapping[str, Any] = {"render": {"adaptive": 0}}
+"""What data sets did before there was a key for it, where that is not what `trance` does now."""
+
+
 def _with_new_keys(config: Config) -> Config:
-    """A stored configuration with the keys that came after it; their defaults change nothing."""
+    """A stored configuration with the keys that came after it, as the data set was made."""
     complete = dict(config)
-    for key, default in load_config("trance").items():
+    for key, default in merge(load_config("trance"), OLDER).items():
         value = complete.setdefault(key, default)
         if isinstance(value, dict) and isinstance(default, dict):
             complete[key] = {**default, **value}

@@ -240,6 +240,7 @@ def test_a_quality_stands_for_settings_that_can_be_changed():
     for name, settings in QUALITIES.items():
         block = load_config("star", [f"render.quality={name}"])["render"]
         assert settings.items() <= block.items() and "quality" not in block
+    assert QUALITIES["standard"].items() <= load_config("star")["render"].items()
     changed = load_config("star", ["render.quality=trance", "render.samples=64"])["render"]
     assert (changed["samples"], changed["denoise"]) == (64, False)
 

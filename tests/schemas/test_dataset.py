@@ -1,5 +1,7 @@
 """The data set folder: samples are there whole or not at all."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +29,18 @@ FILES = {"sample.json": b"{}", "initial-center.png": b"picture"}
 def root(tmp_path):
     (tmp_path / "dataset.json").write_text(dumps(manifest(load_config("star"), {})))
     return tmp_path
+
+
+def test_a_data_set_that_is_older_than_a_key_keeps_what_it_did(root):
+    document = json.loads((root / "dataset.json").read_text())
+    for block, key in (("render", "adaptive"), ("lights", "vary"), ("objects", "fixed")):
+        del document["config"][block][key]
+    document["config"]["render"]["samples"] = 32
+    (root / "dataset.json").write_text(json.dumps(document))
+    config = Dataset.open(root).config
+    assert (config["render"]["samples"], config["render"]["adaptive"]) == (32, 0)
+    now = load_config("star")
+    assert config["lights"] == now["lights"] and config["objects"] == now["objects"]
 
 
 def everything(root):
