@@ -107,17 +107,22 @@ def number(estimate: Estimate) -> str:
     return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def families(results: Results) -> dict[str, tuple[str, ...]]:
-    """The tested policies by title; those that differ in the seed alone stand together."""
+def families(results: Results, scratch: bool = False) -> dict[str, tuple[str, ...]]:
+    """The tested policies by title; those that differ in the seed alone stand together.
+
+    Args:
+        results: of the tests.
+        scratch: those that began from random weights, or the others.
+    """
     found: dict[str, tuple[str, ...]] = {}
     for policy in [*stages.CORE, *stages.FURTHER]:
-        if results.finished(policy.name):
+        if results.finished(policy.name) and policy.scratch == scratch:
             found[policy.title] = (*found.get(policy.title, ()), policy.name)
     return found
 
 
-def row(results: Results, names: tuple[str, ...], skilled: bool = True) -> dict[str, object]:
-    """The figures of one line of a table."""
+def row(results: Results, names: tuple[str, ...], start: str = "") -> dict[str, object]:
+    """The figures of one line of a table; the gains are over the model `start`, if it is named."""
     known, other = (results.report(names, split) for split in stages.TESTS)
     views = other.groups["final"]
     figures = {
@@ -133,9 +138,9 @@ def row(results: Results, names: tuple[str, ...], skilled: bool = True) -> dict[
             for name in names
         ),
     }
-    if skilled:
+    if start:
         for key, split in zip(("id_gain", "ood_gain"), stages.TESTS, strict=True):
-            gain = results.compare(names, ("skilled",), split)
+            gain = results.compare(names, (start,), split)
             figures[key] = signed(gain.overall["tacc"])
     return figures
 
@@ -289,17 +294,19 @@ def write(out: Path, path: Path) -> Path:
     examples(results, names).savefig(images / "proof-examples.png", dpi=90)
     plt.close("all")
     before = {
-        "untrained": "untrained",
-        "SFT, first part": "sft-1",
-        "SFT, until skilled": "skilled",
-        "the same, pictures exchanged": "exchanged",
+        "untrained": ("untrained",),
+        **families(results, scratch=True),
+        "SFT, first part": ("sft-1",),
+        "SFT, until skilled": ("skilled",),
+        "the same, pictures exchanged": ("exchanged",),
     }
+    starts = {p.name: p.start or "skilled" for p in [*stages.CORE, *stages.FURTHER]}
     template = Environment(loader=FileSystemLoader(HERE), undefined=StrictUndefined).get_template(
         "proof.md.jinja"
     )
     text = template.render(
-        before={title: row(results, (name,), skilled=False) for title, name in before.items()},
-        policies={title: row(results, names) for title, names in found.items()},
+        before={title: row(results, names) for title, names in before.items()},
+        policies={title: row(results, names, starts[names[0]]) for title, names in found.items()},
         requirements=requirements(results, found),
         against={
             title: {
@@ -311,7 +318,7 @@ def write(out: Path, path: Path) -> Path:
                 },
             }
             for title, names in found.items()
-            if title != "GRPO, star"
+            if title != "GRPO, star" and starts[names[0]] == "skilled"
         },
         costs=costs(out),
         skill=round(100 * stages.SKILL),

@@ -59,6 +59,11 @@ class Policy:
     start: str = ""
     adapter: bool = False
 
+    @property
+    def scratch(self) -> bool:
+        """Whether it begins from random weights."""
+        return self.config == "sft.yaml"
+
 
 def seeds(name: str, title: str, count: int, **changes: object) -> list[Policy]:
     """The same GRPO run with several seeds."""
@@ -81,7 +86,7 @@ CORE = [
 """What has to hold."""
 
 OTHERS = ("binary", "even", "even-bonus", "bonus", "strict")
-BETTER = ("binary", "even", "strict")
+BETTER = ("binary", "even", "strict", "reason-rft")
 """Rewards that might serve TAcc better than `star`, and those that did so with the first seed."""
 
 ABLATIONS = ("no-object", "no-attribute", "no-missing", "count-gap", "reason-rft")
@@ -90,15 +95,26 @@ TRACES = "{style: compact, references: 1, relations: 1}"
 LORA = {"lora": "{r: 16, alpha: 32}", "learning_rate": 1e-3}
 
 FURTHER = [
-    Policy("trace-sft", "SFT, full traces", "sft", "sft.yaml", {"completion": TRACES}),
+    Policy(
+        "trace-sft",
+        "SFT with full traces, as long as the first part",
+        "sft",
+        "sft.yaml",
+        {"completion": TRACES},
+    ),
     *reward("star", 3)[2:],
     *reward("no-wrong", 3)[2:],
-    *(reward(preset, 1)[0] for preset in OTHERS),
+    *(reward(preset, 1)[0] for preset in (*OTHERS, *ABLATIONS)),
     *(policy for preset in BETTER for policy in reward(preset, 3)[1:]),
-    Policy("answer-sft", "SFT, answers alone", "sft", "sft.yaml", {"completion.style": "answer"}),
+    Policy(
+        "answer-sft",
+        "SFT on answers alone, as long as the first part",
+        "sft",
+        "sft.yaml",
+        {"completion.style": "answer"},
+    ),
     *seeds("same-view", "GRPO, star, one view", 1, **{"rows.views": "split"}),
     Policy("lora-0", "GRPO, star, LoRA", "grpo", "grpo.yaml", LORA, adapter=True),
-    *(reward(preset, 1)[0] for preset in ABLATIONS),
     *(
         Policy(name, title, "grpo", "grpo.yaml", {"max_completion_length": 96, **more}, "trace-sft")
         for name, title, more in (
@@ -147,11 +163,10 @@ def data(out: Path, jobs: int, scale: Scale) -> list[list[str]]:
 def commands(policy: Policy, out: Path, skilled: Path, scale: Scale) -> list[list[str]]:
     """Training one policy and testing it."""
     folder = out / policy.name
-    scratch = policy.config == "sft.yaml"
     start = out / policy.start if policy.start else skilled
     changes: dict[str, object] = {
-        **({} if scratch else {"model": start}),
-        "dataset": out / ("same-view" if scratch else "cross-view"),
+        **({} if policy.scratch else {"model": start}),
+        "dataset": out / ("same-view" if policy.scratch else "cross-view"),
         "output_dir": folder,
         **policy.changes,
         **scale.training,
