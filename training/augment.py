@@ -107,7 +107,10 @@ def reverse(sample: Sample, world: World) -> Sample:
     plan = sample.plan
     other = {"initial": "final", "final": "initial"}
     images = tuple(replace(i, state=other[i.state]) for i in sample.images if i.state in other)
-    changes = tuple(_undone(t, plan.initial[t.object], world) for t in plan.transformations[::-1])
+    before = plan.states(world)
+    changes = tuple(
+        _undone(t, before[k][t.object], world) for k, t in enumerate(plan.transformations)
+    )[::-1]
     plan = replace(
         plan,
         initial=plan.final,
@@ -122,6 +125,15 @@ def _undone(change: Transformation, before: SceneObject, world: World) -> Transf
     if change.attribute == "position":
         return replace(change, value=_direction(change.value, (-1, -1), world, "reverse"))
     return replace(change, value=getattr(before, change.attribute))
+
+
+def check_directions(world: World, mirror: bool, reverse: bool) -> None:
+    """Make sure that every move has its counterpart. Raises ConfigError."""
+    for value in world.values("position"):
+        if mirror:
+            _direction(value, (1, -1), world, "mirror")
+        if reverse:
+            _direction(value, (-1, -1), world, "reverse")
 
 
 def _direction(value: str, signs: tuple[int, int], world: World, key: str) -> str:

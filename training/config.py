@@ -22,6 +22,7 @@ from schemas.checks import check
 from schemas.config import merge, parse_override, read_yaml
 from schemas.dataset import Dataset
 from schemas.records import Pair
+from training.augment import check_directions
 from training.exported import Exported, is_dataset, open_dataset
 from training.models import TINY, Lora, check_model, load_processor, quiet_libraries
 from training.prompts import PromptConfig
@@ -293,6 +294,8 @@ def check_config(config: TrainConfig, model: bool = True) -> Dataset:
         raise ConfigError(f"{source}: split: there is no {config.split} (known: {known})")
     try:
         pairs = choose_pairs(dataset, config.split, config.rows.views)
+        if "position" in dataset.config["transformations"]["attributes"]:
+            check_directions(dataset.world, config.rows.mirror, config.rows.reverse)
         _check_consistency(config, pairs)
         _check_streaming(config, dataset)
         _check_pixels(config, dataset)

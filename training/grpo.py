@@ -67,7 +67,8 @@ def reward_functions(config: TrainConfig, dataset: Dataset) -> list[RewardFuncti
 def with_habits(reward: RewardFunction) -> RewardFunction:
     """The same reward function, which also logs how the policy answers.
 
-    It adds to every logged step the share of completions that are right in full (`tacc`), the mean
+    It adds to every logged step the share of completions that are right in full (`tacc`; a move
+    counts as it is written, not by where it leads), the mean
     of n_pred - n_gt (`count_gap`), the shares of completions without any prediction (`silent`) and
     with more predictions than twice the truth (`enumerating`), and to the table of completions what
     they were asked and the truth.

@@ -224,7 +224,7 @@ def _looks(facts: Facts) -> str:
     attributes = [a for a in LOOKS_IN_WORDS if a in facts.attributes] or LOOKS_IN_WORDS
     seen = facts.pictures[1].seen
     words = (f"{i}: {' '.join(getattr(seen[i], a) for a in attributes)}" for i in sorted(seen))
-    return f"{_COMPACT.heads[1][0]} {', '.join(words)}"
+    return f"{_COMPACT.heads[1][0]} {', '.join(words)}".strip()
 
 
 class _Writer:

@@ -1,7 +1,7 @@
 """Runs the proof, stage by stage; what is done is not done again, and killing it loses little."""
 
 import argparse
-import json
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from examples.proof import document, stages
 from scenes.errors import TvrError
@@ -24,7 +25,7 @@ class ProofError(TvrError):
 class Proof:
     """The folder of a proof and what is done of it.
 
-    stages.json   the seconds and the arguments of every command that is done
+    stages.json   of every command the seconds it took, its arguments, and whether it is done
     logs/         what the commands printed
 
     Attributes:
@@ -35,10 +36,20 @@ class Proof:
 
     def __init__(self, out: Path, jobs: int, scale: stages.Scale) -> None:
         self.out, self.jobs, self.scale = out, jobs, scale
+        out.mkdir(parents=True, exist_ok=True)
+        # The commands inherit it: those of a proof that was killed still hold it.
+        self.held = (out / ".lock").open("w")
+        try:
+            fcntl.flock(self.held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ProofError(
+                f"{out}: another proof, or a command of one that was killed, still works here; "
+                "wait for it or end it"
+            ) from None
         self.start = time.monotonic()
         self.lock = threading.Lock()
         record = out / "stages.json"
-        self.done: dict[str, dict[str, object]] = read_json(record) if record.is_file() else {}
+        self.done: dict[str, dict[str, Any]] = read_json(record) if record.is_file() else {}
 
     def run(self, arguments: list[str], threads: int = 1) -> None:
         """Run one command, unless it is done.
@@ -47,9 +58,11 @@ class Proof:
             ProofError: it failed; the message names its log.
         """
         name = name_of(arguments)
-        stored = self.done.get(name)
-        if stored is not None and stored["arguments"] == arguments:
+        stored = self.done.get(name, {})
+        same = stored.get("arguments") == arguments
+        if same and stored["done"]:
             return
+        earlier = float(stored["seconds"]) if same else 0.0
         log = self.out / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         self.say(f"{name} …")
@@ -61,16 +74,25 @@ class Proof:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=environment,
+                pass_fds=[self.held.fileno()],
             )
-        while (status := self.wait(process)) is None:
-            self.say(f"{name}: {last_line(log)}")
+        status = None
+        while status is None:
+            status = self.wait(process)
+            record = {
+                "seconds": round(earlier + time.monotonic() - begun, 1),
+                "threads": threads,
+                "done": status == 0,
+                "arguments": arguments,
+            }
+            with self.lock:
+                self.done[name] = record
+                write_whole(self.out / "stages.json", dumps(self.done))
+            if status is None:
+                self.say(f"{name}: {last_line(log)}")
         if status:
             raise ProofError(f"{name}: ended with status {status}; see {log}")
-        seconds = round(time.monotonic() - begun, 1)
-        with self.lock:
-            self.done[name] = {"seconds": seconds, "threads": threads, "arguments": arguments}
-            write_whole(self.out / "stages.json", dumps(self.done))
-        self.say(f"{name}: {seconds:.0f} s")
+        self.say(f"{name}: {record['seconds']:.0f} s")
 
     def wait(self, process: subprocess.Popen[bytes]) -> int | None:
         """The exit status of a process, or None if it has not ended within a minute."""
@@ -91,7 +113,7 @@ class Proof:
             for command in stages.steps_of_skill(self.out, part, self.scale):
                 self.run(command, threads=self.jobs)
             folder = self.out / f"sft-{part}"
-            metrics = json.loads((self.out / f"evaluations/val-{part}/metrics.json").read_text())
+            metrics = read_json(self.out / f"evaluations/val-{part}/metrics.json")
             tacc = metrics["metrics"]["tacc"]["value"]
             self.say(f"{folder.name}: TAcc {100 * tacc:.1f} % on the validation scenes")
             if tacc >= stages.SKILL:
@@ -102,7 +124,7 @@ class Proof:
         """Run chains of commands, several chains at once, in their order.
 
         Raises:
-            ProofError: a command failed; those that are running are brought to their end first.
+            ProofError: a command failed; chains that are under way are brought to their end first.
         """
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
@@ -169,6 +191,9 @@ def main() -> int:
     except TvrError as problem:
         print(f"proof: {problem}", file=sys.stderr)
         return problem.exit_status
+    except OSError as problem:
+        print(f"proof: --out {given.out}: {problem}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("proof: interrupted; the same command goes on", file=sys.stderr)
         return 130

@@ -78,10 +78,14 @@ def reward(preset: str, count: int) -> list[Policy]:
     return seeds(preset, f"GRPO, {preset}", count, **{"reward.preset": preset})
 
 
+SAME_QUESTIONS = {"per_device_train_batch_size": 16}
+"""As many as GRPO asks in a step, each of them eight times."""
+
 CORE = [
     *reward("star", 2),
     *reward("no-wrong", 2),
-    Policy("control-0", "SFT on the same scenes", "sft", "control.yaml"),
+    Policy("control-0", "SFT, 8 times as many questions", "sft", "control.yaml"),
+    Policy("control-same-0", "SFT, the same questions", "sft", "control.yaml", SAME_QUESTIONS),
 ]
 """What has to hold."""
 

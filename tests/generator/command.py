@@ -59,7 +59,7 @@ class Running:
 
     def until(self, condition: Callable[[], Any]) -> Any:
         """Wait for something true while the command works; it must not end before that."""
-        for _ in range(6000):
+        for _ in range(18000):
             if result := condition():
                 return result
             try:

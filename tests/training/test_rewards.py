@@ -142,6 +142,8 @@ def test_from_which_chance_on_a_guess_pays(preset, long, short):
 
     assert break_even([wrong], [true]) == pytest.approx(long)
     assert break_even([], [true, other]) == pytest.approx(short)
+    last = {"even-bonus": 1 / 3}.get(preset, short)
+    assert break_even([], [true]) == pytest.approx(last)
 
 
 @given(truth=truths, data=st.data())
