@@ -9,6 +9,8 @@ import yaml
 from examples.proof import __main__ as proof
 from examples.proof import document, stages
 from scenes.errors import TvrError
+from schemas.config import load_config as scene_config
+from schemas.dataset import dumps, manifest
 from training.config import load_config
 from training.rewards import PRESETS
 
@@ -47,8 +49,20 @@ def test_configurations_for_a_gpu(kind):
 
 
 def test_the_document_needs_results(tmp_path):
-    with pytest.raises(TvrError):
+    (tmp_path / "cross-view").mkdir()
+    (tmp_path / "cross-view" / "dataset.json").write_text(
+        dumps(manifest(scene_config("proof"), {}))
+    )
+    with pytest.raises(TvrError, match=r"run python -m examples\.proof to its end first"):
         document.write(tmp_path, tmp_path / "proof.md")
+
+
+def test_one_proof_to_a_folder(tmp_path):
+    first = proof.Proof(tmp_path, 2, stages.SMALL)
+    with pytest.raises(proof.ProofError, match="another proof.* still works here"):
+        proof.Proof(tmp_path, 2, stages.SMALL)
+    first.held.close()
+    proof.Proof(tmp_path, 2, stages.SMALL)
 
 
 def test_the_whole_way_on_a_small_scale(tmp_path, monkeypatch, capsys):
