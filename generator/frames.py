@@ -1,16 +1,14 @@
-"""Frames: the image, mask and depth that come out of one render, and their form on disk.
+"""Frames: the image, mask and depth that come out of one render, as arrays to store.
 
-This module knows pixels and files; it never touches Blender's scene.
+This module knows pixels and EXR files; it never touches Blender's scene.
 """
 
-import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import OpenEXR
-import PIL.Image
 from numpy.typing import NDArray
 
 from generator import blender
@@ -125,13 +123,3 @@ def normal_colors(normals: Floats32, world_to_camera: NDArray[np.float64]) -> By
     """
     turned = normals @ world_to_camera[:3, :3].T
     return np.rint((np.clip(turned, -1.0, 1.0) + 1.0) / 2 * 255).astype(np.uint8)
-
-
-def encode_png(array: Bytes | NDArray[np.uint16]) -> bytes:
-    """A PNG file of a picture (h, w, 3) or a mask (h, w), both uint8, or steps (h, w), uint16.
-
-    The same array always gives the same bytes: no times or program names are stored.
-    """
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(array).save(buffer, "PNG")
-    return buffer.getvalue()

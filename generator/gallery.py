@@ -21,7 +21,7 @@ import PIL.Image
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from generator.questions import all_pairs, angle_of, difficulty
+from generator.questions import angle_of, difficulty
 from generator.stats import Collector, figures
 from scenes.errors import DataError
 from scenes.language import answer_words
@@ -118,7 +118,7 @@ class Page:
                 "triplets": [str(t) for t in plan.transformations],
                 "attributes": sorted({t.attribute for t in plan.transformations}),
                 "words": answer_words(plan.initial, plan.transformations, world),
-                "pairs": [self._pair(sample, pair) for pair in all_pairs(sample)],
+                "pairs": [self._pair(sample, pair) for pair in sample.pairs()],
                 "images": images,
                 "file": self._link(folder / "sample.json"),
                 "json": base64.b64encode(zlib.compress(text.encode(), 9)).decode(),

@@ -385,7 +385,7 @@ class Importer:
             mask = numbers[look(objects, camera, world, *size).ids + 1]
             image = image_labels(mask, state_name, state, camera_name, camera, world, False)
             images.append(image)
-            files[image.path] = encode_png(picture.convert("RGB"))
+            files[image.path] = encode_png(np.asarray(picture.convert("RGB")))
         sample = Sample(plan, tuple(images), RENDER)
         return {**files, "sample.json": dumps(sample.to_json(world)).encode()}
 

@@ -58,18 +58,9 @@ def scene_of(sample: Sample, world: World) -> Scene:
         looks=frozenset(looks),
         questions=tuple(
             Question(pair, angle_of(sample, pair), difficulty(sample, pair, world))
-            for pair in all_pairs(sample)
+            for pair in sample.pairs()
         ),
     )
-
-
-def all_pairs(sample: Sample) -> list[Pair]:
-    """Every combination of an initial and a final image of a sample."""
-    cameras = {
-        state: [i.camera for i in sample.images if i.state == state]
-        for state in ("initial", "final")
-    }
-    return [Pair(sample.id, a, b) for a in cameras["initial"] for b in cameras["final"]]
 
 
 def angle_of(sample: Sample, pair: Pair) -> float:

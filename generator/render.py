@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from generator.process import BlenderProcess, Job, Made, Options
 from generator.stored import read_jobs, stored_job
 from scenes.errors import ConfigError, DataError, PlanError, RenderError, TvrError
 from scenes.sampler import Sampler
 from scenes.world import World
-from schemas.config import Config, change_config, load_config
+from schemas.config import Config, change_config, differences, load_config
 from schemas.dataset import (
     Dataset,
     dumps,
@@ -358,22 +357,9 @@ def _versions() -> dict[str, str]:
 
 def _refuse_difference(former: Config, config: Config, out: Path) -> None:
     """Only what changes no sample may differ between two runs into one folder."""
-    for key, (old, new) in sorted(_differences(former, config).items()):
+    for key, (old, new) in sorted(differences(former, config).items()):
         if key not in ("num_samples", "tries"):
             raise ConfigError(
                 f"{out}: was made with {key} = {json.dumps(old)}, now it is {json.dumps(new)}; "
                 f"use the same configuration or another folder"
             )
-
-
-def _differences(
-    former: dict[str, Any], config: dict[str, Any], prefix: str = ""
-) -> dict[str, tuple[Any, Any]]:
-    found: dict[str, tuple[Any, Any]] = {}
-    for key in {**former, **config}:
-        old, new = former.get(key), config.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found.update(_differences(old, new, f"{prefix}{key}."))
-        elif old != new:
-            found[f"{prefix}{key}"] = (old, new)
-    return found

@@ -16,7 +16,7 @@ import numpy as np
 from rich.columns import Columns
 from rich.table import Table
 
-from generator.questions import all_pairs, angle_of
+from generator.questions import angle_of
 from scenes.errors import DataError
 from scenes.rules import move_type
 from scenes.states import visible_objects
@@ -151,7 +151,7 @@ class Collector:
             self._add_index(t.object, [o.index for o in shown], len(plan.initial))
         self._add_pictures(sample)
         self._number("length", "characters", len(answer_text(plan.transformations)))
-        for pair in all_pairs(sample):
+        for pair in sample.pairs():
             same = "same camera" if pair.initial == pair.final else "other camera"
             self._number("angle", same, angle_of(sample, pair))
 

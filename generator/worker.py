@@ -18,13 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from generator import blender
-from generator.frames import (
-    DEPTH_SCALE,
-    depth_steps,
-    encode_png,
-    normal_colors,
-    render_frame,
-)
+from generator.frames import DEPTH_SCALE, depth_steps, normal_colors, render_frame
 from generator.labels import image_labels
 from generator.stage import Stage
 from generator.storage import store
@@ -35,6 +29,7 @@ from scenes.seeds import derive
 from scenes.world import World
 from schemas.config import Config
 from schemas.dataset import dumps
+from schemas.pictures import encode_png
 from schemas.records import Sample, plan_from_json
 
 

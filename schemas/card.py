@@ -4,7 +4,6 @@ Front matter: https://huggingface.co/docs/hub/datasets-cards.
 """
 
 import hashlib
-import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ import yaml
 
 from scenes.errors import DataError
 from schemas.checks import read_json
-from schemas.config import Config, load_config, preset_names
+from schemas.config import Config, differences, load_config, preset_names
 from schemas.dataset import Dataset, dumps_line, write_whole
 
 MARK = "<!-- Written by tvr. Without this line, tvr leaves the file alone. -->"
@@ -248,8 +247,7 @@ def recipe(config: Config, out: str = "OUT") -> str:
         words.append(name)
     words += ["--num-samples", str(config["num_samples"]), "--seed", str(config["seed"])]
     if name in preset_names():
-        changes = changed(load_config(name), config)
-        for key, value in changes.items():
+        for key, (_, value) in differences(load_config(name), config).items():
             if key not in numbers:
                 words += ["--set", f"{key}={_yaml(value)}"]
     return shlex.join(words)
@@ -260,7 +258,7 @@ def recipe_file(config: Config) -> str | None:
     if config["preset"] in preset_names():
         return None
     document: dict[str, Any] = {"preset": "trance"}
-    for key, value in changed(load_config("trance"), config).items():
+    for key, (_, value) in differences(load_config("trance"), config).items():
         if key not in ("preset", "num_samples", "seed"):
             *path, last = key.split(".")
             block = document
@@ -268,18 +266,6 @@ def recipe_file(config: Config) -> str | None:
                 block = block.setdefault(part, {})
             block[last] = value
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-
-
-def changed(base: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """What turns `base` into `config`, by dotted key; None removes an entry of a table."""
-    found: dict[str, Any] = {}
-    for key in {**base, **config}:
-        old, new = base.get(key), config.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found |= {f"{key}.{k}": v for k, v in changed(old, new).items()}
-        elif json.dumps(old) != json.dumps(new):
-            found[key] = new
-    return found
 
 
 def _yaml(value: Any) -> str:

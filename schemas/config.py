@@ -94,6 +94,22 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Config:
     return result
 
 
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Both values of every key in which two configurations differ; None where one lacks it.
+
+    >>> differences({"image": {"width": 320}}, {"image": {"width": 160}, "seed": 1})
+    {'image.width': (320, 160), 'seed': (None, 1)}
+    """
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in {**first, **second}:
+        old, new = first.get(key), second.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found |= {f"{key}.{k}": both for k, both in differences(old, new).items()}
+        elif old != new:
+            found[key] = (old, new)
+    return found
+
+
 def read_yaml(path: Path) -> Config:
     """A YAML file that holds a mapping.
 

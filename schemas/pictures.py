@@ -3,7 +3,9 @@
 import io
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
+from numpy.typing import NDArray
 
 from scenes.errors import DataError
 
@@ -26,8 +28,11 @@ def decode_png(content: bytes, where: str | Path) -> PIL.Image.Image:
         raise DataError(f"{where}: the image is damaged ({problem})") from None
 
 
-def encode_png(picture: PIL.Image.Image) -> bytes:
-    """A PNG file; the same pixels always give the same bytes."""
+def encode_png(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
+    """A PNG file of a picture (h, w, 3) or a mask (h, w), both uint8, or steps (h, w), uint16.
+
+    The same pixels always give the same bytes: no times or program names are stored.
+    """
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    PIL.Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()

@@ -96,6 +96,23 @@ class Image:
         return cls(**{**data, "objects": objects, "relations": relations})
 
 
+PAIR_KEYS = ("sample", "initial", "final")
+"""What names a pair in lines, rows and tables."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One question: two images of one sample, named by their cameras. A line of a split."""
+
+    sample: str
+    initial: str
+    final: str
+
+    def to_json(self) -> dict[str, str]:
+        """The form of a split line."""
+        return asdict(self)
+
+
 @dataclass(frozen=True)
 class Sample:
     """A sample as it lies on disk: the plan, the images and how they were made."""
@@ -120,6 +137,14 @@ class Sample:
                 return image
         raise KeyError(f"{state}-{camera}")
 
+    def pairs(self) -> list[Pair]:
+        """Every combination of an initial and a final image."""
+        initial, final = (
+            [image.camera for image in self.images if image.state == state]
+            for state in ("initial", "final")
+        )
+        return [Pair(self.id, a, b) for a in initial for b in final]
+
     def to_json(self, world: World) -> dict[str, Any]:
         """The content of `sample.json`."""
         first = self.images[0]
@@ -136,23 +161,6 @@ class Sample:
             images=tuple(Image.from_json(image) for image in data["images"]),
             render=data["render"],
         )
-
-
-PAIR_KEYS = ("sample", "initial", "final")
-"""What names a pair in lines, rows and tables."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One question: two images of one sample, named by their cameras. A line of a split."""
-
-    sample: str
-    initial: str
-    final: str
-
-    def to_json(self) -> dict[str, str]:
-        """The form of a split line."""
-        return asdict(self)
 
 
 def plan_to_json(plan: Plan, world: World, width: int, height: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.questions import Question, Scene, all_pairs, difficulty, scene_of
+from generator.questions import Question, Scene, scene_of
 from generator.schemes import SCHEMES, Options
 from generator.splits import divide, parse_hold_out, parse_proportions, split, stratify
 from scenes.errors import ConfigError
@@ -358,20 +358,17 @@ def test_every_state_and_every_object_counts(star):
 def test_difficulty_by_hand(star):
     dataset = Dataset.open(star)
     for sample in dataset.samples():
-        for pair in all_pairs(sample):
+        for pair, angle, rated in scene_of(sample, dataset.world).questions:
             views = [sample.image("initial", pair.initial), sample.image("final", pair.final)]
             changed = {t.object for t in sample.plan.transformations}
             shown = [o.pixels for v in views for o in v.objects if o.index in changed if o.pixels]
-            angle = scene_of(sample, dataset.world).questions[all_pairs(sample).index(pair)].angle
             ingredients = [
                 (len(sample.plan.initial) - 1) / 9,
                 (len(sample.plan.transformations) - 1) / 3,
                 np.clip(math.log(3000 / (25 * min(shown))) / math.log(20), 0, 1),
                 math.sin(math.radians(angle / 2)),
             ]
-            assert difficulty(sample, pair, dataset.world) == pytest.approx(
-                np.mean(ingredients), abs=1e-4
-            )
+            assert rated == pytest.approx(np.mean(ingredients), abs=1e-4)
             assert (angle == 0) == (pair.initial == pair.final)
 
 
@@ -388,15 +385,6 @@ def test_difficulties_are_read_back_and_can_give_the_order(writable):
     dataset.write_split("own/plain", dataset.split("cross-view/train"))
     assert dataset.difficulties("own/plain") == {}
     assert dataset.split("own/plain") == dataset.split("cross-view/train")
-
-
-def test_all_pairs_of_a_sample(star):
-    pairs = all_pairs(Dataset.open(star).sample("000002"))
-    assert {(p.initial, p.final) for p in pairs} == {
-        ("center", "center"),
-        ("center", "left"),
-        ("center", "right"),
-    }
 
 
 def test_from_python(writable):

@@ -56,7 +56,14 @@ def test_images_are_found_by_name(make_sample):
         sample.image("initial", "left")
 
 
-def test_pairs():
+def test_pairs_of_a_sample(make_sample):
+    sample, _ = make_sample("star", 2)
+    assert sorted(tuple(pair.to_json().values()) for pair in sample.pairs()) == [
+        ("000002", "center", final) for final in ("center", "left", "right")
+    ]
+
+
+def test_a_pair_comes_back_as_it_was():
     pair = Pair("000017", "center", "left")
     assert pair.to_json() == {"sample": "000017", "initial": "center", "final": "left"}
     assert Pair(**pair.to_json()) == pair
