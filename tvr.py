@@ -365,7 +365,10 @@ def train_grpo(config: TrainConfig, set_: Overrides = None) -> None:
 
 @app.command()
 def evaluate(
-    dataset: DatasetFolder,
+    dataset: Annotated[
+        Path,
+        typer.Argument(metavar="DATASET", help="A data set folder, or its export in parquet."),
+    ],
     split_: Annotated[
         str, typer.Option("--split", metavar="S/NAME", help="Such as cross-view/test_ood.")
     ],

@@ -12,8 +12,9 @@ from typing import Any
 
 from scenes.errors import ConfigError, DataError
 from schemas.checks import read_json
-from schemas.dataset import Dataset, dumps, dumps_line, write_whole
+from schemas.dataset import dumps, dumps_line, write_whole
 from training.endpoint import CapReached, EndpointError
+from training.exported import open_dataset
 from training.local import LocalModel
 from training.metrics import Report, read_predictions, score_file
 from training.prompts import PromptConfig
@@ -57,7 +58,7 @@ def prepare(
     """Open an evaluation's folder and find out what is left to ask. Nothing is asked yet.
 
     Args:
-        dataset: a data set folder.
+        dataset: a data set folder, or its export in parquet.
         split: such as `cross-view/test_ood`.
         answerer: a `LocalModel` or an `Endpoint`.
         out: the folder for predictions and metrics.
@@ -70,7 +71,7 @@ def prepare(
         ConfigError: there is no such model, or `out` belongs to another evaluation.
         DataError: no such data set or split, or a damaged file in it or in `out`.
     """
-    opened = Dataset.open(dataset)
+    opened = open_dataset(Path(dataset), split)
     pairs = dict.fromkeys(opened.split(split))
     answerer.check()
     decoding = decoding or Decoding()

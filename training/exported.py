@@ -1,4 +1,4 @@
-"""An export in parquet as a data set to train from: the folder that it was made from is not needed.
+"""An export in parquet as a data set: the folder that it was made from is not needed.
 
 `tvr export --format parquet` keeps the whole `sample.json` in every row and the manifest in every
 file. Rows are read from the files where they lie, by their number or in a stream; nothing is

@@ -1,4 +1,4 @@
-"""Training from an export in parquet: the same rows as from the folder, and the same results."""
+"""Training and evaluating from an export in parquet: same rows and results as from the folder."""
 
 import json
 import shutil
@@ -15,12 +15,14 @@ from safetensors.torch import load_file
 from scenes.errors import ConfigError, DataError
 from schemas.records import Pair
 from tests.training.discs import TRAIN
-from training import grpo, runs, sft
+from training import evaluate, grpo, report, runs, sft
 from training.config import check_config, load_config
 from training.exported import MANIFEST, SAMPLE, Exported, open_dataset
 from training.exports import tables
 from training.exports.export import export
+from training.local import LocalModel
 from training.prompts import PromptConfig
+from training.questions import Decoding
 from training.rows import RowReader, RowsConfig, build_rows, stream_rows
 from training.traces import TraceConfig
 
@@ -265,3 +267,32 @@ def test_a_stream_goes_on_where_it_was(tiny, exported, write_config, tmp_path):
     assert losses(resumed) == losses(whole)
     for name, weights in load_file(whole / "model.safetensors").items():
         assert torch.equal(weights, load_file(resumed / "model.safetensors")[name])
+
+
+# --- Evaluations -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exchange_images", [False, True])
+def test_an_evaluation_gives_what_it_gives_from_the_folder(
+    tiny, dataset, exported, tmp_path, exchange_images
+):
+    model = LocalModel(str(tiny["tiny"]), batch_size=3, device="cpu")
+    results = []
+    for root in (dataset.root, exported):
+        out = tmp_path / root.parent.name
+        session = evaluate.prepare(
+            root, "cross-view/test_ood", model, out, Decoding(8), exchange_images=exchange_images
+        )
+        assert len(list(session.answers())) == session.total > 3
+        session.score()
+        page = report.run(out).read_text()
+        files = [(out / name).read_bytes() for name in ("predictions.jsonl", "metrics.json")]
+        results.append((*files, page.count("data:image/jpeg")))
+    assert results[0] == results[1]
+    assert results[0][2] > 0
+
+
+def test_an_evaluation_of_a_split_that_was_not_exported(tiny, exported, tmp_path):
+    with pytest.raises(DataError, match="there is no such split .known: cross-view/test_id"):
+        evaluate.run(exported, "cross-view/test", str(tiny["tiny"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

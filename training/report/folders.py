@@ -19,6 +19,7 @@ from schemas.config import read_yaml
 from schemas.dataset import Dataset
 from schemas.records import Pair
 from training.answers import parse_truth
+from training.exported import open_dataset
 from training.metrics import METRICS, Estimate, Report, Result, score_file
 from training.models import TINY
 
@@ -260,7 +261,8 @@ def _read_evaluation(
     settings: Mapping[str, Any] = {}
     if (path / "evaluation.json").is_file():
         settings = _read_mapping(path / "evaluation.json", problems)
-    dataset = _find_dataset(settings.get("dataset"), datasets)
+    split = settings.get("split")
+    dataset = _find_dataset(settings.get("dataset"), split, datasets)
     if (path / "metrics.json").is_file():
         report = report_from_json(path / "metrics.json")
     elif dataset is None:
@@ -272,7 +274,7 @@ def _read_evaluation(
     elif not (path / "predictions.jsonl").is_file():
         raise DataError(f"{path}: has no predictions yet")
     else:
-        report = score_file(path / "predictions.jsonl", dataset, settings.get("split"))
+        report = score_file(path / "predictions.jsonl", dataset, split)
     return Evaluation(
         name=name,
         settings=settings,
@@ -282,13 +284,13 @@ def _read_evaluation(
     )
 
 
-def _find_dataset(stored: Any, datasets: Sequence[Path]) -> Dataset | None:
+def _find_dataset(stored: Any, split: Any, datasets: Sequence[Path]) -> Dataset | None:
     """The data set at the stored path, or one of that name among those that were found."""
     if not isinstance(stored, str):
         return None
     for path in (Path(stored), *(p for p in datasets if p.name == Path(stored).name)):
         try:
-            return Dataset.open(path)
+            return open_dataset(path, str(split))
         except DataError:
             continue
     return None
