@@ -10,8 +10,9 @@ from typing import Any
 from scenes.cameras import Camera
 from scenes.errors import DataError
 from scenes.plans import Light, Plan
+from scenes.rules import move_type
 from scenes.states import SceneObject, State, on_grid
-from scenes.transformations import Transformation
+from scenes.transformations import Transformation, transform
 from scenes.world import World
 from schemas.config import Config, load_config
 from schemas.dataset import sample_id
@@ -135,7 +136,7 @@ def sample_document(sample: Sample, world: World, problem: str = "standard") -> 
 
 
 def _object_document(obj: SceneObject, world: World, sample: str) -> dict[str, Any]:
-    cells = [round(v / world.grid) for v in (obj.x, obj.y)]
+    cells = _cell(obj, world)
     if any(abs(c * world.grid - v) > 1e-6 for c, v in zip(cells, (obj.x, obj.y), strict=True)):
         raise DataError(f"sample {sample}: object {obj.index} is not on the grid of {world.grid}")
     return {
@@ -174,37 +175,25 @@ def _transformation_document(t: Transformation, before: State, world: World) -> 
     if t.attribute != "position":
         old = getattr(obj, t.attribute)
         return {**document, "val": t.value, "options": [t.value], "old": old, "new": t.value}
-    places = {v: _moved(obj, v, world) for v in world.values("position")}
-    start, end = (obj.x, obj.y), places[t.value]
-    seen = (world.in_visible_area(*start), world.in_visible_area(*end))
-    kind = {(True, True): "inner", (True, False): "out", (False, True): "in"}.get(seen, "")
+    moved = {v: transform(obj, "position", v, world) for v in world.values("position")}
+    kind = move_type(obj, moved[t.value], world)
     options = [t.value]
     if kind == "out":  # wherever it went outside, it looks the same
         options = [
-            v
-            for v, place in places.items()
-            if world.in_valid_area(*place) and not world.in_visible_area(*place)
+            v for v, o in moved.items() if world.in_valid_area(o.x, o.y) and not o.visible(world)
         ]
-    cells = [[round(c / world.grid) for c in place] for place in (start, end)]
-    moves = [_direction_and_steps(v) for v in options]
-    value = _direction_and_steps(t.value)
     return {
         **document,
-        "val": value,
-        "options": moves,
-        "old": cells[0],
-        "new": cells[1],
-        "type": kind,
+        "val": _direction_and_steps(t.value),
+        "options": [_direction_and_steps(v) for v in options],
+        "old": _cell(obj, world),
+        "new": _cell(moved[t.value], world),
+        "type": kind or "",
     }
 
 
-def _moved(obj: SceneObject, value: str, world: World) -> tuple[float, float]:
-    direction, steps = value.split(".")
-    dx, dy = world.directions[direction]
-    return (
-        on_grid(obj.x + dx * int(steps) * world.step),
-        on_grid(obj.y + dy * int(steps) * world.step),
-    )
+def _cell(obj: SceneObject, world: World) -> list[int]:
+    return [round(v / world.grid) for v in (obj.x, obj.y)]
 
 
 def _direction_and_steps(value: str) -> list[str | int]:
