@@ -3,13 +3,15 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from generator.labels import image_labels
 from generator.validate import validate
-from schemas.dataset import Dataset
+from schemas.dataset import Dataset, dumps
 from tests.generator.command import refused, tvr
 
 SAMPLE = "000003"
@@ -227,10 +229,23 @@ def test_findings_as_json(copy):
 
 def test_pixels_that_belong_to_another_scene(copy):
     """Image and mask of another sample, with labels that fit them, do not fit the geometry."""
-    other = copy / "samples/00000/000005"
-    for name in ("final-left.png", "final-left.mask.png"):
-        shutil.copy(other / name, folder(copy) / name)
-    assert tvr("validate", copy).returncode == 1
+    dataset = Dataset.open(copy)
+    sample = dataset.sample(SAMPLE)
+    before = sample.image("initial", "center")
+    for name in before.files:
+        shutil.copy(dataset.folder("000002") / name, folder(copy) / name)
+    mask = np.asarray(PIL.Image.open(folder(copy) / before.mask))
+    camera = sample.plan.cameras["center"]
+    labels = image_labels(
+        mask, "initial", sample.plan.initial, "center", camera, dataset.world, True
+    )
+    images = tuple(labels if image == before else image for image in sample.images)
+    document = replace(sample, images=images).to_json(dataset.world)
+    (folder(copy) / "sample.json").write_text(dumps(document))
+    assert tvr("validate", copy).returncode == 0
+    done = tvr("validate", copy, "--pixels")
+    assert done.returncode == 1
+    assert f"{SAMPLE}: initial-center: objects.0: mask and geometry overlap" in done.stdout
 
 
 def test_a_missing_sample(copy):
