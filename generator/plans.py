@@ -2,7 +2,7 @@
 
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import groupby
@@ -21,13 +21,18 @@ CHUNK = 50
 
 
 def write_plans(
-    out: Path, config: Config, indices: Sequence[int], workers: int = 1
+    out: Path, config: Config, indices: Sequence[int], workers: int = 1, force: bool = False
 ) -> Iterator[int]:
-    """Plan samples and write them; yields every index once its file is written.
+    """Plan samples and write them; yields every index once it is in its file.
 
     Files are the same bytes whatever the workers, and shards that share a file add to it.
 
+    Args:
+        out: a folder of this configuration; plans that are there are taken to be its own.
+        force: plan those again that are there.
+
     Raises:
+        DataError: a file of plans holds something else.
         PlanError: a sample cannot be planned; what was planned before is kept.
     """
     folder = out / "plans"
@@ -36,11 +41,15 @@ def write_plans(
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for block, group in groupby(indices, lambda i: i // SAMPLES_PER_FOLDER):
             members = list(group)
-            chunks = [members[k : k + CHUNK] for k in range(0, len(members), CHUNK)]
+            path = folder / f"{block:05d}.jsonl"
+            there = {} if force else _read(path)
+            missing = [i for i in members if i not in there]
+            chunks = [missing[k : k + CHUNK] for k in range(0, len(missing), CHUNK)]
             lines: list[str] = []
             for planned in pool.map(_plan, [text] * len(chunks), chunks):
                 lines += planned
-            _add(folder / f"{block:05d}.jsonl", lines)
+            if lines:
+                _add(path, dict(zip(missing, lines, strict=True)))
             yield from members
 
 
@@ -60,13 +69,18 @@ def _plan(text: str, indices: list[int]) -> list[str]:
     return [plan_line(_sampler(text), i) for i in indices]
 
 
-def _add(path: Path, lines: list[str]) -> None:
+def _add(path: Path, lines: Mapping[int, str]) -> None:
     """Put lines into a file that is ordered by sample, replacing those of the same samples."""
     with open(path.with_name(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        former = read_text(path).splitlines(keepends=True) if path.exists() else []
-        by_id = {_id(line, path): line for line in [*former, *lines]}
-        write_whole(path, "".join(by_id[k] for k in sorted(by_id)))
+        together = {**_read(path), **lines}
+        write_whole(path, "".join(together[k] for k in sorted(together)))
+
+
+def _read(path: Path) -> dict[int, str]:
+    """The lines of a file of plans by number of the sample; none if there is no file."""
+    lines = read_text(path).splitlines(keepends=True) if path.exists() else []
+    return {_id(line, path): line for line in lines}
 
 
 def _id(line: str, path: Path) -> int:

@@ -36,6 +36,19 @@ def test_shards_in_any_order_make_the_same_files(alone, tmp_path):
     assert plans(tmp_path / "d") == alone
 
 
+def test_what_is_there_is_planned_again_only_by_force(alone, tmp_path):
+    config, path = load_config("star", ["num_samples=30"]), tmp_path / "plans" / "00000.jsonl"
+    assert list(write_plans(tmp_path, config, range(10, 20))) == list(range(10, 20))
+    first, *rest = path.read_text().splitlines(keepends=True)
+    mark = json.dumps({**json.loads(first), "answer": "mine"}) + "\n"
+    path.write_text("".join([mark, *rest]))
+    assert list(write_plans(tmp_path, config, range(30))) == list(range(30))
+    assert path.read_text().replace(mark, first).encode() == alone["00000.jsonl"]
+    assert mark in path.read_text()
+    assert list(write_plans(tmp_path, config, range(30), force=True)) == list(range(30))
+    assert plans(tmp_path) == alone
+
+
 def test_a_line_is_the_plan_of_its_sample(alone):
     lines = alone["00000.jsonl"].decode().splitlines()
     sampler = Sampler.from_config(load_config("star"))
