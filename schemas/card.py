@@ -115,10 +115,15 @@ def write_export_card(dataset: Dataset, folder: Path, form: str, configs: Config
 
 
 def _write(dataset: Dataset, folder: Path, text: str) -> None:
+    files = {"README.md": text}
     changes = recipe_file(dataset.config)
     if changes is not None and "source" not in dataset.manifest:
-        write_whole(folder / f"{dataset.config['preset']}.yaml", changes)
-    write_whole(folder / "README.md", text)
+        files[f"{dataset.config['preset']}.yaml"] = changes
+    for name, content in files.items():
+        path = folder / name
+        # What copies a data set goes by a file's time: one that stays the same is left alone.
+        if not path.exists() or path.read_bytes() != content.encode():
+            write_whole(path, content)
 
 
 def card(dataset: Dataset, summary: Summary, form: str = "", configs: Configs | None = None) -> str:

@@ -125,6 +125,17 @@ def test_a_card_that_somebody_else_wrote_stays(star, tmp_path):
     assert (root / "README.md").read_text() == written
 
 
+def test_a_card_that_stays_the_same_is_not_written_again(copy):
+    path = copy / "README.md"
+    before = path.stat()
+    assert tvr("render", copy).returncode == 0
+    after = path.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    shutil.rmtree(copy / "samples/00000/000007")
+    write_card(Dataset.open(copy))
+    assert "| samples | 7 of 8 |" in path.read_text()
+
+
 def test_a_part_of_a_data_set(tmp_path):
     done = tvr(
         *("render", tmp_path / "d", "--config", "basic", "--num-samples", "4", "--shard", "0/2"),
