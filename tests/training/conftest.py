@@ -1,5 +1,7 @@
 """The small data set, tiny models to train on it, and configurations."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,11 @@ import yaml
 
 from schemas.dataset import Dataset
 from tests.training.discs import make_dataset
+from training import sft
 from training.models import TINY, build_tiny
+
+SFT = {"max_steps": 16, "learning_rate": 0.01, "per_device_train_batch_size": 6, "logging_steps": 1}
+"""A training after which a tiny model knows the form of an answer, and some of its words."""
 
 
 @pytest.fixture(scope="session")
@@ -28,19 +34,37 @@ def write_config(tmp_path, dataset):
     """Write a training configuration for the small data set and return its path."""
 
     def write(name="config.yaml", **values) -> Path:
-        document = {
-            "model": "tiny",
-            "dataset": str(dataset.root),
-            "split": "cross-view/train",
-            "output_dir": str(tmp_path / "run"),
-            "prompt": {"style": "compact", "location": "cell"},
-            "use_cpu": True,
-            "report_to": "none",
-            "seed": 3,
-            **values,
-        }
-        path = tmp_path / name
-        path.write_text(yaml.safe_dump(document))
-        return path
+        return write_document(
+            tmp_path / name, dataset, {"output_dir": str(tmp_path / "run"), **values}
+        )
 
     return write
+
+
+def write_document(path: Path, dataset: Dataset, values) -> Path:
+    """Write a training configuration with these values, by default for `dataset`."""
+    document = {
+        "model": "tiny",
+        "dataset": str(dataset.root),
+        "split": "cross-view/train",
+        "prompt": {"style": "compact", "location": "cell"},
+        "use_cpu": True,
+        "report_to": "none",
+        "seed": 3,
+        **values,
+    }
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory, dataset) -> Callable[[str], Path]:
+    """A function of a family's name to the run folder of its short SFT, all weights."""
+    root = tmp_path_factory.mktemp("warm")
+
+    @cache
+    def trained(family: str) -> Path:
+        values = {"model": family, "output_dir": str(root / family), **SFT}
+        return sft.run(write_document(root / f"{family}.yaml", dataset, values))
+
+    return trained

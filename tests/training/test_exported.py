@@ -222,24 +222,37 @@ COMMON: dict[str, Any] = {
 KINDS: dict[str, dict[str, Any]] = {
     "sft": {"per_device_train_batch_size": 4, "completion": {"style": "compact"}},
     "grpo": {
+        "learning_rate": 0.001,
         "per_device_train_batch_size": 8,
         "num_generations": 4,
-        "max_completion_length": 8,
+        "max_completion_length": 12,
         "mask_truncated_completions": False,
     },
 }
+
+
+RUN = {"sft": sft.run, "grpo": grpo.run}
 
 
 def losses(folder):
     return [(line["step"], line["loss"]) for line in runs.read_log(folder) if "loss" in line]
 
 
+def assert_same_learning(folder, expected, before):
+    """Two runs have the same losses and weights, and have learned from where they began."""
+    assert losses(folder) == losses(expected)
+    weights, wanted, old = (load_file(f / "model.safetensors") for f in (folder, expected, before))
+    for name in old:
+        assert torch.equal(weights[name], wanted[name]), name
+    assert any(not torch.equal(old[name], wanted[name]) for name in old)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_gives_what_it_gives_from_the_folder(
-    kind, tiny, dataset, exported, write_config, tmp_path
+    kind, warm, dataset, exported, write_config, tmp_path
 ):
-    run = {"sft": sft.run, "grpo": grpo.run}[kind]
-    values = COMMON | KINDS[kind] | {"model": str(tiny["tiny"])}
+    run = RUN[kind]
+    values = COMMON | KINDS[kind] | {"model": str(warm("tiny"))}
     stream = {"rows": COMMON["rows"] | {"streaming": True}}
     folders = [
         run(write_config(f"{name}.yaml", **values | more | {"output_dir": str(tmp_path / name)}))
@@ -249,24 +262,31 @@ def test_training_gives_what_it_gives_from_the_folder(
             ("stream", {"dataset": str(exported), **stream}),
         ]
     ]
-    expected = load_file(folders[0] / "model.safetensors")
     for folder in folders[1:]:
-        assert losses(folder) == losses(folders[0])
-        for name, weights in load_file(folder / "model.safetensors").items():
-            assert torch.equal(weights, expected[name]), name
+        assert_same_learning(folder, folders[0], warm("tiny"))
     assert json.loads((folders[2] / "run.json").read_text())["step"] == 4
 
 
-def test_a_stream_goes_on_where_it_was(tiny, exported, write_config, tmp_path):
-    values = COMMON | KINDS["sft"] | {"model": str(tiny["tiny"]), "dataset": str(exported)}
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_goes_on_where_it_was(kind, warm, exported, write_config, monkeypatch, tmp_path):
+    """Stopped in the step after a checkpoint, with the next epoch of the stream still to come."""
+
+    class Stopping(runs.LogFile):
+        def on_log(self, args, state, control, **rest):
+            super().on_log(args, state, control, **rest)
+            if state.global_step == 3:
+                raise KeyboardInterrupt
+
+    run = RUN[kind]
+    values = COMMON | KINDS[kind] | {"model": str(warm("tiny")), "dataset": str(exported)}
     values |= {"rows": {"streaming": True, "mirror": True}, "save_steps": 2}
-    whole = sft.run(write_config(**values, output_dir=str(tmp_path / "whole")))
-    parts = {**values, "output_dir": str(tmp_path / "parts")}
-    for steps in (2, 4):
-        resumed = sft.run(write_config(**parts | {"max_steps": steps}))
-    assert losses(resumed) == losses(whole)
-    for name, weights in load_file(whole / "model.safetensors").items():
-        assert torch.equal(weights, load_file(resumed / "model.safetensors")[name])
+    whole = run(write_config(**values, output_dir=str(tmp_path / "whole")))
+    parts = write_config(**values, output_dir=str(tmp_path / "parts"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runs, "LogFile", Stopping)
+        run(parts)
+    assert [step for step, _ in losses(tmp_path / "parts")] == [1, 2, 3]
+    assert_same_learning(run(parts), whole, warm("tiny"))
 
 
 # --- Evaluations -------------------------------------------------------------------------------

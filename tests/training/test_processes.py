@@ -83,14 +83,14 @@ def start(script, kind, config, processes, settings=None):
 
 
 @pytest.mark.parametrize("kind", ["grpo", "sft"])
-def test_two_processes_are_as_one_with_twice_the_accumulation(kind, tiny, write_config, tmp_path):
+def test_two_processes_are_as_one_with_twice_the_accumulation(
+    kind, tiny, warm, write_config, tmp_path
+):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
+    # What an untrained model says is worth nothing, so GRPO would learn nothing from it.
+    model = warm("tiny") if kind == "grpo" else tiny["tiny"]
     # Plain gradient descent: Adam divides by the gradient's size and makes noise of zeros.
-    model = tiny["tiny"]
-    if kind == "grpo":  # what an untrained model says is worth nothing, so nothing is learned
-        warm = {"max_steps": 16, "learning_rate": 0.01, "per_device_train_batch_size": 6}
-        model = sft.run(write_config(model=str(model), output_dir=str(tmp_path / "warm"), **warm))
     values = {"model": str(model), "max_steps": 2, "optim": "sgd", "learning_rate": 0.05}
     values |= {"rows": {"views": "all"}, "logging_steps": 1, "lr_scheduler_type": "constant"}
     values |= {"max_grad_norm": 0}

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from scenes.errors import ConfigError, TrainingError
+from tests.training.conftest import SFT
 from tests.training.discs import TRAIN, background
 from training import grpo, runs, sft
 from training.config import check_config, load_config, load_stages, trainer_arguments
@@ -22,7 +23,6 @@ from training.models import TINY, Lora
 from training.prompts import PromptConfig
 from training.rows import RowReader, build_rows
 
-SFT = {"max_steps": 16, "learning_rate": 0.01, "per_device_train_batch_size": 6, "logging_steps": 1}
 GRPO: dict[str, Any] = {
     "max_steps": 3,
     "learning_rate": 0.01,
@@ -189,36 +189,12 @@ def test_the_launcher_configurations_are_valid(path):
 # --- Runs --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory, tiny, dataset):
-    """The run folder of a short SFT of each family, all weights."""
-    import yaml
-
-    root = tmp_path_factory.mktemp("warm")
-    folders = {}
-    for family in TINY:
-        document = {
-            "model": family,
-            "dataset": str(dataset.root),
-            "split": "cross-view/train",
-            "output_dir": str(root / family),
-            "prompt": {"style": "compact", "location": "cell"},
-            "use_cpu": True,
-            "report_to": "none",
-            "seed": 3,
-            **SFT,
-        }
-        (root / f"{family}.yaml").write_text(yaml.safe_dump(document))
-        folders[family] = sft.run(root / f"{family}.yaml")
-    return folders
-
-
 @pytest.mark.parametrize("family", TRAINED)
 def test_sft_lowers_the_loss(warm, family):
-    losses = [line["loss"] for line in runs.read_log(warm[family]) if "loss" in line]
+    losses = [line["loss"] for line in runs.read_log(warm(family)) if "loss" in line]
     assert len(losses) == SFT["max_steps"]
     assert losses[-1] < 0.5 * losses[0]
-    run = json.loads((warm[family] / "run.json").read_text())
+    run = json.loads((warm(family) / "run.json").read_text())
     assert (run["status"], run["step"]) == ("done", SFT["max_steps"])
     assert set(run["versions"]) > {"torch", "trl", "peft", "transformers"}
 
@@ -289,14 +265,14 @@ def test_grpo_trains_adapters_on_the_right_rows(
     warm, write_config, dataset, monkeypatch, tmp_path, family
 ):
     spy = Spy(monkeypatch)
-    before = {p.name: p.read_bytes() for p in warm[family].glob("*.safetensors")}
-    folder = grpo.run(write_config(model=str(warm[family]), **GRPO))
+    before = {p.name: p.read_bytes() for p in warm(family).glob("*.safetensors")}
+    folder = grpo.run(write_config(model=str(warm(family)), **GRPO))
 
     # The adapters moved away from their beginning, where B is zero; the base stayed as it was.
     adapter = load_file(folder / "adapter_model.safetensors")
     assert adapter and all("lora_" in name for name in adapter)
     assert all(tensor.abs().max() > 0 for name, tensor in adapter.items() if "lora_B" in name)
-    assert before == {p.name: p.read_bytes() for p in warm[family].glob("*.safetensors")}
+    assert before == {p.name: p.read_bytes() for p in warm(family).glob("*.safetensors")}
     assert not list(folder.glob("model*.safetensors"))
 
     # Every reward call had the truth of the samples it was about, for whole groups.
@@ -328,7 +304,7 @@ def test_grpo_trains_adapters_on_the_right_rows(
     for key in ("tacc", "count_gap", "silent", "enumerating", "completions/mean_length"):
         assert key in line
     assert len(list((folder / "completions").glob("*.parquet"))) == GRPO["max_steps"]
-    assert json.loads((folder / "run.json").read_text())["model"] == str(warm[family])
+    assert json.loads((folder / "run.json").read_text())["model"] == str(warm(family))
 
 
 def rows_of(dataset):
@@ -343,7 +319,7 @@ def question(prompt) -> str:
 def test_the_table_of_completions_says_what_was_asked(warm, write_config):
     import pyarrow.parquet
 
-    folder = grpo.run(write_config(model=str(warm["tiny"]), **GRPO | {"max_steps": 1}))
+    folder = grpo.run(write_config(model=str(warm("tiny")), **GRPO | {"max_steps": 1}))
     path = folder / "completions" / "completions_00001.parquet"
     table = pyarrow.parquet.read_table(path)
     columns = {"sample", "initial", "final", "truth", "completion", "advantage"}
@@ -384,10 +360,10 @@ def test_reasoning_is_taught_and_further_rewards_are_logged(tiny, write_config, 
 
 
 def test_an_adapter_goes_on_being_trained(warm, write_config, tmp_path):
-    first = grpo.run(write_config(model=str(warm["tiny"]), **GRPO | {"max_steps": 1}))
+    first = grpo.run(write_config(model=str(warm("tiny")), **GRPO | {"max_steps": 1}))
     values = {k: v for k, v in GRPO.items() if k != "lora"} | {"max_steps": 1}
     values |= {"adapter": str(first), "output_dir": str(tmp_path / "second"), "beta": 0.1}
-    second = grpo.run(write_config("second.yaml", model=str(warm["tiny"]), **values))
+    second = grpo.run(write_config("second.yaml", model=str(warm("tiny")), **values))
     old, new = (load_file(f / "adapter_model.safetensors") for f in (first, second))
     assert old.keys() == new.keys()
     assert any(not torch.equal(old[name], new[name]) for name in old)
@@ -395,7 +371,7 @@ def test_an_adapter_goes_on_being_trained(warm, write_config, tmp_path):
 
 
 def test_a_finished_run_returns_at_once_and_can_be_made_longer(warm, write_config, monkeypatch):
-    values = {"model": str(warm["tiny"]), **GRPO, "max_steps": 1}
+    values = {"model": str(warm("tiny")), **GRPO, "max_steps": 1}
     folder = grpo.run(write_config(**values))
     files = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
     load = runs.load
@@ -482,7 +458,7 @@ def test_two_stages_killed_in_each_and_between_end_as_if_nothing_had_happened(
     warm, write_config, tmp_path
 ):
     values: dict[str, Any] = {
-        "model": str(warm["tiny"]),
+        "model": str(warm("tiny")),
         "lora": GRPO["lora"],
         "cold-start": {**SFT, "max_steps": 4, "save_steps": 2, "completion": {"style": "compact"}},
         "grpo": {k: v for k, v in GRPO.items() if k != "lora"} | {"max_steps": 4, "save_steps": 2},
@@ -537,7 +513,7 @@ def test_two_stages_killed_in_each_and_between_end_as_if_nothing_had_happened(
 
 @pytest.mark.parametrize("save_steps", [1, 2])
 def test_a_loss_that_is_no_number_stops_the_run(warm, write_config, save_steps):
-    values = {"model": str(warm["tiny"]), **SFT, "max_steps": 4, "logging_steps": 100}
+    values = {"model": str(warm("tiny")), **SFT, "max_steps": 4, "logging_steps": 100}
     values |= {"learning_rate": 1e30, "max_grad_norm": 0, "save_steps": save_steps}
     with pytest.raises(TrainingError, match="no longer a number at step .* lower learning_rate"):
         sft.run(write_config(**values))
@@ -551,7 +527,7 @@ def test_weights_that_are_no_numbers_are_never_stored(warm, write_config, monkey
                     next(model.parameters()).fill_(float("nan"))
 
     monkeypatch.setattr(runs, "LogFile", Poison)
-    values = {"model": str(warm["tiny"]), **SFT, "max_steps": 6, "logging_steps": 100}
+    values = {"model": str(warm("tiny")), **SFT, "max_steps": 6, "logging_steps": 100}
     with pytest.raises(TrainingError, match="at step 4; .*; checkpoint-2 holds the last sound"):
         sft.run(write_config(**values, save_steps=2))
     folder = Path(load_config("sft", write_config(**values)).output_dir)
@@ -572,7 +548,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(warm, write_config, monkeypatch,
 
     plain = runs.LogFile
     monkeypatch.setattr(runs, "LogFile", Fill)
-    path = write_config(model=str(warm["tiny"]), **SFT | {"max_steps": 4}, save_steps=2)
+    path = write_config(model=str(warm("tiny")), **SFT | {"max_steps": 4}, save_steps=2)
     message = "the disk is full; .* goes on from checkpoint-2"
     with pytest.raises(TrainingError, match=message) as info:
         sft.run(path)
