@@ -28,17 +28,21 @@ def make_sample():
 
     def make(preset, index):
         sampler = Sampler.from_config(load_config(preset))
-        plan, world = sampler.plan(index), sampler.world
-        images = []
-        for state_name, name in plan.views:
-            state = plan.initial if state_name == "initial" else plan.final
-            objects, camera = visible_objects(state, world), plan.cameras[name]
-            ids = look(objects, camera, world, 64, 48).ids
-            mask = np.array([0, *(o.index + 1 for o in objects)], np.uint8)[ids + 1]
-            images.append(image_labels(mask, state_name, state, name, camera, world, True))
-        return Sample(plan, tuple(images), RENDER), world
+        return labelled(sampler.plan(index), sampler.world), sampler.world
 
     return make
+
+
+def labelled(plan, world) -> Sample:
+    """The sample of a plan, with labels computed from its geometry for pictures of 64 x 48."""
+    images = []
+    for state_name, name in plan.views:
+        state, camera = plan.state(state_name, world), plan.cameras[name]
+        objects = visible_objects(state, world)
+        ids = look(objects, camera, world, 64, 48).ids
+        mask = np.array([0, *(o.index + 1 for o in objects)], np.uint8)[ids + 1]
+        images.append(image_labels(mask, state_name, state, name, camera, world, True))
+    return Sample(plan, tuple(images), RENDER)
 
 
 @pytest.fixture

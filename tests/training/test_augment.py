@@ -8,15 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageOps
 
+from generator.frames import render_frame
 from generator.labels import image_labels
+from generator.stage import Stage
 from scenes.errors import ConfigError
 from scenes.sampler import Sampler
 from scenes.states import visible_objects
 from scenes.transformations import Transformation, replay
-from scenes.visibility import look
 from scenes.world import World
 from schemas.config import load_config
 from schemas.records import Pair, Sample
+from tests.schemas.conftest import labelled
 from tests.training.discs import TRAIN
 from training.augment import check_directions, mirror, renumber, reverse
 from training.prompts import PromptConfig
@@ -24,20 +26,7 @@ from training.rows import RowReader, RowsConfig, choose_pairs
 from training.traces import TraceConfig, check_trace
 
 COMPACT = PromptConfig("compact", "cell")
-WIDTH, HEIGHT = 64, 48
 PRESETS = ("trance", "event", "random-view", "proof")
-
-
-def labelled(plan, world) -> Sample:
-    """The sample of a plan, with labels computed from its geometry."""
-    images = []
-    for state_name, camera_name in plan.views:
-        state, camera = plan.state(state_name, world), plan.cameras[camera_name]
-        objects = visible_objects(state, world)
-        ids = look(objects, camera, world, WIDTH, HEIGHT).ids
-        mask = np.array([0, *(o.index + 1 for o in objects)], np.uint8)[ids + 1]
-        images.append(image_labels(mask, state_name, state, camera_name, camera, world, False))
-    return Sample(plan, tuple(images), {})
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +65,64 @@ def test_a_mirrored_sample_is_what_the_mirrored_plan_shows(samplers, data):
     looks = [(o.color, o.shape, o.size, o.material) for o in final]
     assert looks == [(o.color, o.shape, o.size, o.material) for o in plan.final]
     assert mirror(mirrored, world) == sample
+
+
+def test_a_flipped_picture_is_a_render_of_the_mirrored_scene():
+    """Of the scene that the mirrored sample describes, after the moves that its answer states."""
+    overrides = ("image.width=96", "image.height=72", "render.samples=16", "render.denoise=false")
+    config = load_config("trance", overrides)
+    sampler, stage = Sampler.from_config(config), Stage(config)
+    world = sampler.world
+    plan = next(
+        plan
+        for plan in map(sampler.plan, range(100))
+        if any(t.value.startswith(("left", "right")) for t in plan.transformations)
+        and sum(o.shape == "cube" for o in visible_objects(plan.initial, world)) > 1
+    )
+
+    def render(state, camera, lights):
+        stage.light(lights)
+        stage.look(camera)
+        stage.show(state)
+        return render_frame(stage)
+
+    frames = [render(plan.state(s, world), plan.cameras[c], plan.lights) for s, c in plan.views]
+    images = [
+        image_labels(frame.mask, s, plan.state(s, world), c, plan.cameras[c], world, True)
+        for frame, (s, c) in zip(frames, plan.views, strict=True)
+    ]
+    mirrored = mirror(Sample(plan, tuple(images), {}), world)
+    new = mirrored.plan
+    ends = {"initial": new.initial, "final": replay(new.initial, new.transformations, world)[-1]}
+    found = []
+    for frame, (name, camera) in zip(frames, plan.views, strict=True):
+        other = render(ends[name], new.cameras[camera], new.lights)
+        assert differing(other.mask, frame.mask[:, ::-1]) <= 3  # where an edge meets a centre
+        assert unlike(other.image, frame.image[:, ::-1]) < 3
+        labels = other.mask, name, ends[name], camera, new.cameras[camera], world, True
+        found.append(image_labels(*labels))
+    assert_same_labels(mirrored.images, found)
+
+    # What a wrong label would show is told from that: rotations, moves or lamps as they were.
+    turned = tuple(replace(o, rotation=-o.rotation) for o in new.final)
+    moved = replay(new.initial, plan.transformations, world)[-1]
+    camera = next(camera for state, camera in plan.views if state == "final")
+    right = render(new.final, new.cameras[camera], new.lights)
+    for wrong in (turned, moved):
+        assert differing(render(wrong, new.cameras[camera], new.lights).mask, right.mask) > 30
+    assert unlike(render(new.final, new.cameras[camera], plan.lights).image, right.image) > 6
+
+
+def differing(mask, other) -> int:
+    """Number of pixels in which two masks differ."""
+    return int((mask != other).sum())
+
+
+def unlike(picture, other) -> float:
+    """Mean difference of two pictures, 0 to 255, in means of 4 x 4 pixels, which hide noise."""
+    height, width, _ = picture.shape
+    difference = picture.astype(float) - other
+    return float(np.abs(difference.reshape(height // 4, 4, width // 4, 4, 3).mean((1, 3))).mean())
 
 
 @given(st.data())
