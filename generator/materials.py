@@ -20,8 +20,8 @@ INPUTS = {
 }
 """The keys of `world.materials` and the inputs of the Principled shader that they set."""
 
-GLASS_TINT = 0.35
-"""How far the colours of glass are lightened: 0 is the palette, 1 is clear."""
+TINT = 0.35
+"""How far what light passes through is lightened, where `world.materials` does not say."""
 
 
 def to_linear(color: Sequence[int]) -> tuple[float, float, float]:
@@ -40,17 +40,18 @@ def surface(name: str, color: Sequence[int], parameters: Mapping[str, float]) ->
 
     Args:
         color: sRGB, 0 to 255.
-        parameters: an entry of `world.materials`, with the keys of `INPUTS`.
+        parameters: an entry of `world.materials`: the keys of `INPUTS`, and `tint`, how far the
+            color is lightened: 0 is the palette, 1 is white.
     """
     material, nodes, links = _material(name)
     shader = nodes.new("ShaderNodeBsdfPrincipled")
-    for key, value in parameters.items():
-        shader.inputs[INPUTS[key]].default_value = value
-    rgb = np.array(to_linear(color))
+    for key, name in INPUTS.items():
+        if key in parameters:
+            shader.inputs[name].default_value = parameters[key]
     transmission = parameters.get("transmission", 0.0)
-    if transmission > 0:
-        # A filter only takes light away: with the palette's own values glass would be nearly black.
-        rgb = rgb ** (1 - GLASS_TINT * transmission)
+    # A filter only takes light away, and so does a mirror from what is around it: with the
+    # palette's own values glass would be nearly black, and dark metal too.
+    rgb = np.array(to_linear(color)) ** (1 - parameters.get("tint", TINT * transmission))
     shader.inputs["Base Color"].default_value = (*rgb, 1.0)
     result = shader.outputs["BSDF"]
     if transmission > 0:
@@ -81,12 +82,15 @@ class Surroundings:
         sky: the world.
     """
 
-    def __init__(self, fade: tuple[float, float], textured: bool = False) -> None:
+    def __init__(self, fade: tuple[float, float], sky: float = 1.0, textured: bool = False) -> None:
         """Build the shaders; `paint` gives them their colors.
 
         Args:
             fade: distances from the origin, in Blender units, where the ground begins to turn
                 into the background and where it has.
+            sky: how many times as bright as the background the zenith is, as a light and in
+                mirrors; the camera sees the background alone. Metal with nothing bright above it
+                would be black.
             textured: whether there is noise on the ground and a gradient in the sky.
         """
         self.ground, nodes, links = _material("ground")
@@ -112,8 +116,11 @@ class Surroundings:
         light = nodes.new("ShaderNodeBackground")
         output = nodes.new("ShaderNodeOutputWorld")
         self.sky.node_tree.links.new(light.outputs["Background"], output.inputs["Surface"])
+        # So smooth a sky is met by chance often enough; to aim at it would double the time.
+        self.sky.cycles.sampling_method = "NONE"
+        height = self._brighten_zenith(light, sky)
         self._flat = (near.inputs["Color"], far.inputs["Color"], light.inputs["Color"])
-        self._textures = self._add_textures(near, geometry, light) if textured else None
+        self._textures = self._add_textures(near, geometry, light, height) if textured else None
 
     def paint(
         self,
@@ -139,7 +146,24 @@ class Surroundings:
                 ramp.color_ramp.elements[0].color = (*first, 1.0)
                 ramp.color_ramp.elements[1].color = (*(second or first), 1.0)
 
-    def _add_textures(self, near: Any, geometry: Any, light: Any) -> tuple[Any, Any, Any]:
+    def _brighten_zenith(self, light: Any, factor: float) -> Any:
+        """Strength 1 at the horizon and for the camera; returns where the height is, -1 to 1."""
+        nodes, links = self.sky.node_tree.nodes, self.sky.node_tree.links
+        where, split = nodes.new("ShaderNodeTexCoord"), nodes.new("ShaderNodeSeparateXYZ")
+        links.new(where.outputs["Generated"], split.inputs[0])
+        brighter, seen = nodes.new("ShaderNodeMapRange"), nodes.new("ShaderNodeMapRange")
+        brighter.inputs["To Min"].default_value, brighter.inputs["To Max"].default_value = 1, factor
+        links.new(split.outputs["Z"], brighter.inputs["Value"])
+        path = nodes.new("ShaderNodeLightPath")
+        links.new(path.outputs["Is Camera Ray"], seen.inputs["Value"])
+        links.new(brighter.outputs["Result"], seen.inputs["To Min"])
+        seen.inputs["To Max"].default_value = 1
+        links.new(seen.outputs["Result"], light.inputs["Strength"])
+        return split.outputs["Z"]
+
+    def _add_textures(
+        self, near: Any, geometry: Any, light: Any, height: Any
+    ) -> tuple[Any, Any, Any]:
         nodes, links = self.ground.node_tree.nodes, self.ground.node_tree.links
         noise, spots = nodes.new("ShaderNodeTexNoise"), nodes.new("ShaderNodeValToRGB")
         noise.inputs["Detail"].default_value = 4.0
@@ -148,10 +172,8 @@ class Surroundings:
         links.new(noise.outputs[0], spots.inputs[0])
         links.new(spots.outputs["Color"], near.inputs["Color"])
         nodes, links = self.sky.node_tree.nodes, self.sky.node_tree.links
-        where, split = nodes.new("ShaderNodeTexCoord"), nodes.new("ShaderNodeSeparateXYZ")
         gradient = nodes.new("ShaderNodeValToRGB")
-        links.new(where.outputs["Generated"], split.inputs[0])
-        links.new(split.outputs["Z"], gradient.inputs[0])
+        links.new(height, gradient.inputs[0])
         links.new(gradient.outputs["Color"], light.inputs["Color"])
         return noise, spots, gradient
 

@@ -212,7 +212,7 @@ class Stage:
         near, far = (factor * self._world.visible_area for factor in GROUND_FADE)
         vary = self._look["vary"]
         textured = bool(vary["noise"] or vary["gradient"])
-        surroundings = materials.Surroundings((near, far), textured)
+        surroundings = materials.Surroundings((near, far), self._look["sky"], textured)
         mesh.materials.append(surroundings.ground)
         self._add("ground", mesh)
         self._scene.world = surroundings.sky
@@ -237,7 +237,7 @@ class Stage:
         cycles.sample_clamp_indirect = settings["clamp_indirect"]
         cycles.use_denoising = settings["denoise"]
         cycles.denoiser = "OPENIMAGEDENOISE"
-        cycles.denoising_input_passes = "RGB_ALBEDO_NORMAL"
+        cycles.denoising_input_passes = "RGB_ALBEDO_NORMAL" if settings["guides"] else "RGB"
         cycles.denoising_prefilter = settings["prefilter"].upper()
         cycles.denoising_quality = "HIGH"
         scene.view_settings.view_transform = "Standard"

@@ -17,9 +17,9 @@ from schemas.checks import check
 PRESETS = Path(__file__).parent.parent / "scenes" / "presets"
 
 QUALITIES: dict[str, dict[str, Any]] = {
-    "draft": {"samples": 8, "adaptive": 0, "denoise": True, "prefilter": "fast"},
-    "standard": {"samples": 96, "adaptive": 0.05, "denoise": True, "prefilter": "fast"},
-    "trance": {"samples": 512, "adaptive": 0, "denoise": False, "prefilter": "accurate"},
+    "draft": {"samples": 8, "adaptive": 0, "denoise": True, "guides": False},
+    "standard": {"samples": 96, "adaptive": 0.05, "denoise": True, "guides": False},
+    "trance": {"samples": 512, "adaptive": 0, "denoise": False, "guides": False},
 }
 """What `render.quality` stands for; docs/rendering.md has what each costs and gives."""
 

@@ -145,7 +145,7 @@ def pair_of(line: Mapping[str, Any]) -> Pair:
     return Pair(line["sample"], line["initial"], line["final"])
 
 
-OLDER: Mapping[str, Any] = {"render": {"adaptive": 0}}
+OLDER: Mapping[str, Any] = {"render": {"adaptive": 0, "guides": True, "sky": 1.0}}
 """What data sets did before there was a key for it, where that is not what `trance` does now."""
 
 

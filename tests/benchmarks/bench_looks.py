@@ -5,7 +5,7 @@ network guess the colour and material of every object of at least 300 pixels fro
 pixels: quantiles of brightness and of chromaticity, and the size and shape of its outline.
 Five-fold cross-validation by frame, so that no frame is in training and test at once.
 
-python tests/benchmarks/bench_looks.py [--frames N] [--quality Q] [--looks FILE.npz]
+python tests/benchmarks/bench_looks.py [--frames N] [--set KEY=VALUE]... [--looks FILE.npz]
 """
 
 import argparse
@@ -186,10 +186,10 @@ def main() -> None:
     console = Console(width=110, file=blender.start())
     parser = argparse.ArgumentParser()
     parser.add_argument("--frames", type=int, default=360)
-    parser.add_argument("--quality", default="draft")
+    parser.add_argument("--set", action="append", default=[], help="as `tvr render --set`")
     parser.add_argument("--looks", type=Path, help="keep, or reuse, what was rendered")
     asked = parser.parse_args()
-    config = load_config("trance", [f"render.quality={asked.quality}", "render.threads=2"])
+    config = load_config("trance", ["render.threads=2", *asked.set])
     world = World.from_config(config["world"])
     if asked.looks and asked.looks.exists():
         with np.load(asked.looks) as stored:
@@ -203,7 +203,7 @@ def main() -> None:
     guesses = guess(rows, truth, frames)
     console.print(
         f"{len(rows)} objects of at least {LEAST_PIXELS} px in {len(set(frames.tolist()))} frames, "
-        f"quality {asked.quality}: color and material both right {np.mean(guesses == truth):.2%}, "
+        f"{' '.join(asked.set)}: color and material both right {np.mean(guesses == truth):.2%}, "
         f"color {np.mean(guesses // len(kinds) == labels[:, 0]):.2%}, "
         f"material {np.mean(guesses % len(kinds) == labels[:, 1]):.2%}"
     )

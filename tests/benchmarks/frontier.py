@@ -40,8 +40,8 @@ REFERENCE_SEED = 1000
 """Cycles' seed of the first reference; with a setting's own, both would share their noise."""
 
 SETTINGS = (
-    "draft, standard, trance, 16 accurate, 32 accurate, 32 fast, 96~0.1 accurate, 96~0.1 fast, "
-    "96~0.05 accurate, 96~0.05 fast, 192~0.03 accurate, 64 raw, 128 raw"
+    "draft, standard, trance, 16 plain, 32 plain, 32 accurate, 96~0.1 plain, 96~0.05 fast, "
+    "96~0.05 accurate, 192~0.03 plain, 64 raw, 128 raw"
 )
 """The points that are measured, as `settings_of` reads them."""
 
@@ -118,17 +118,19 @@ def scenes(sampler: Sampler, count: int) -> list[Plan]:
 
 
 def settings_of(name: str) -> dict[str, Any]:
-    """The `render` settings of a quality, or of `SAMPLES[~ADAPTIVE] PREFILTER`; `raw` is none.
+    """The `render` settings of a quality, or of `SAMPLES[~ADAPTIVE] DENOISER`.
+
+    The denoiser is `raw` for none, `plain` for one without guides, or the prefilter of its guides.
 
     >>> settings_of("96~0.05 fast")
-    {'samples': '96', 'adaptive': '0.05', 'denoise': True, 'prefilter': 'fast'}
+    {'samples': '96', 'adaptive': '0.05', 'denoise': True, 'guides': True, 'prefilter': 'fast'}
     """
     if name in QUALITIES:
         return QUALITIES[name]
     counts, _, last = name.partition(" ")
     samples, _, adaptive = counts.partition("~")
-    denoiser = {"denoise": False} if last == "raw" else {"denoise": True, "prefilter": last}
-    return {"samples": samples, "adaptive": adaptive or "0", **denoiser}
+    guides = {"guides": False} if last in ("raw", "plain") else {"guides": True, "prefilter": last}
+    return {"samples": samples, "adaptive": adaptive or "0", "denoise": last != "raw", **guides}
 
 
 def config_of(width: int, height: int, settings: Mapping[str, Any]) -> Config:

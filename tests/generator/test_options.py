@@ -249,7 +249,7 @@ def test_a_file_may_name_a_quality_and_differ_from_it(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text("preset: star\nrender: {quality: draft, samples: 5}\n")
     block = load_config(path)["render"]
-    assert (block["samples"], block["prefilter"]) == (5, QUALITIES["draft"]["prefilter"])
+    assert (block["samples"], block["adaptive"]) == (5, QUALITIES["draft"]["adaptive"])
 
 
 # Reproducible

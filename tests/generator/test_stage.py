@@ -31,17 +31,24 @@ CAMERAS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def stage():
-    stage = Stage(CONFIG)
-    stage.light(
-        {
-            name: Light(tuple(lamp["position"]), tuple(lamp["color"]), lamp["size"], lamp["power"])
-            for name, lamp in CONFIG["lights"]["lamps"].items()
-        }
-    )
+LIGHTS = {
+    name: Light(tuple(lamp["position"]), tuple(lamp["color"]), lamp["size"], lamp["power"])
+    for name, lamp in CONFIG["lights"]["lamps"].items()
+}
+
+
+def lit_stage(*changes):
+    """A stage with these changes to the configuration, the lamps on, seen by the center camera."""
+    size = [f"image.width={WIDTH}", f"image.height={HEIGHT}"]
+    stage = Stage(load_config("trance", [*size, *changes]))
+    stage.light(LIGHTS)
     stage.look(CENTER)
     return stage
+
+
+@pytest.fixture(scope="module")
+def stage():
+    return lit_stage("render.samples=1", "render.denoise=false")
 
 
 def ball(index=0, x=0.0, y=0.0, size="large", color="red", material="rubber", shape="sphere"):
@@ -154,16 +161,11 @@ def test_frames_depend_on_what_is_shown_and_not_on_what_was(stage):
 
 
 def test_lamps_that_are_not_named_are_dark(stage):
-    config = CONFIG["lights"]["lamps"]
-    lights = {
-        name: Light(tuple(lamp["position"]), tuple(lamp["color"]), lamp["size"], lamp["power"])
-        for name, lamp in config.items()
-    }
     stage.show((ball(),))
     full = render_frame(stage).image.mean()
-    stage.light({"key": lights["key"]})
+    stage.light({"key": LIGHTS["key"]})
     dim = render_frame(stage).image.mean()
-    stage.light(lights)
+    stage.light(LIGHTS)
     assert dim < 0.9 * full
     assert render_frame(stage).image.mean() == full
 
@@ -184,6 +186,43 @@ def test_adaptive_sampling_spares_samples_but_no_label():
     assert not np.array_equal(frames[48, 0.5].image, frames[48, 0].image)
     few = np.abs(frames[16, 0].image.astype(int) - frames[16, 0.5].image)
     assert few.max() <= 1, "no pixel is done before 16 samples"
+
+
+def test_the_ground_fades_into_the_background_without_a_darker_band():
+    stage = lit_stage()
+    stage.show(())
+    background = 255 * (1.055 * CONFIG["render"]["background"][0] ** (1 / 2.4) - 0.055)
+    for place in CONFIG["cameras"]["named"].values():
+        stage.look(Camera(tuple(place["position"])))
+        image = render_frame(stage).image
+        assert image.min() > background - 6
+        assert np.abs(image[0] - background).max() < 12, "the upper edge is nearly background"
+        assert image.max() > background + 60
+
+
+def test_a_brighter_sky_is_light_and_mirrored_but_not_seen():
+    state = (ball(0, 0.0, 0.0, color="gray", material="metal"),)
+    frames = {}
+    for sky in (1.0, 4.0):
+        stage = lit_stage(f"render.sky={sky}", "render.samples=32", "render.denoise=false")
+        stage.show(state)
+        frames[sky] = render_frame(stage)
+    dim, bright = frames[1.0], frames[4.0]
+    assert np.array_equal(dim.mask, bright.mask)
+    assert np.abs(dim.image[0, 0].astype(int) - bright.image[0, 0]).max() <= 2, "far away"
+    for inside in (dim.mask == 1, dim.mask == 0):
+        assert bright.image[inside].mean() > dim.image[inside].mean() + 10
+
+
+def test_tint_lightens_a_color():
+    state = (ball(0, 0.0, 0.0, color="green", material="metal"),)
+    means = []
+    for tint in (0.0, 0.5):
+        stage = lit_stage(f"world.materials.metal.tint={tint}", "render.denoise=false")
+        stage.show(state)
+        frame = render_frame(stage)
+        means.append(frame.image[frame.mask == 1].mean(axis=0))
+    assert (means[1] > means[0] + 10).all() and means[1].argmax() == means[0].argmax() == 1
 
 
 def test_stages_share_a_process(stage):

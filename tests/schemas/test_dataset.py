@@ -33,12 +33,15 @@ def root(tmp_path):
 
 def test_a_data_set_that_is_older_than_a_key_keeps_what_it_did(root):
     document = json.loads((root / "dataset.json").read_text())
-    for block, key in (("render", "adaptive"), ("lights", "vary"), ("objects", "fixed")):
+    for key in ("adaptive", "guides", "sky"):
+        del document["config"]["render"][key]
+    for block, key in (("lights", "vary"), ("objects", "fixed")):
         del document["config"][block][key]
     document["config"]["render"]["samples"] = 32
     (root / "dataset.json").write_text(json.dumps(document))
     config = Dataset.open(root).config
-    assert (config["render"]["samples"], config["render"]["adaptive"]) == (32, 0)
+    old = {"samples": 32, "adaptive": 0, "guides": True, "sky": 1.0}
+    assert old.items() <= config["render"].items()
     now = load_config("star")
     assert config["lights"] == now["lights"] and config["objects"] == now["objects"]
 
