@@ -18,7 +18,7 @@ PRESETS = Path(__file__).parent.parent / "scenes" / "presets"
 
 QUALITIES: dict[str, dict[str, Any]] = {
     "draft": {"samples": 8, "adaptive": 0, "denoise": True, "guides": False},
-    "standard": {"samples": 96, "adaptive": 0.05, "denoise": True, "guides": False},
+    "standard": {"samples": 96, "adaptive": 0.1, "denoise": True, "guides": False},
     "trance": {"samples": 512, "adaptive": 0, "denoise": False, "guides": False},
 }
 """What `render.quality` stands for; docs/rendering.md has what each costs and gives."""
