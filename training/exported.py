@@ -6,7 +6,7 @@ unpacked or copied.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -97,16 +97,14 @@ class Exported(Dataset):
         raise DataError(f"{self.folder(sample)}/{name}: no pair of the split shows this image")
 
     def stream(self) -> "datasets.IterableDataset":
-        """The rows in order, with COLUMNS, pictures as they are in their files."""
-        from datasets import Image, load_dataset
+        """The rows in order, with COLUMNS, pictures as they are in their files.
 
-        paths = [str(path) for path in self.files]
-        rows = load_dataset(
-            "parquet", data_files=paths, split="train", streaming=True, columns=list(COLUMNS)
-        )
-        for column in IMAGES:
-            rows = rows.cast_column(column, Image(decode=False))
-        return rows
+        One group is in memory at a time. What `datasets` and pyarrow's scanner read ahead of a slow
+        reader has no limit but the size of the file.
+        """
+        from datasets import IterableDataset
+
+        return IterableDataset.from_generator(_in_order, gen_kwargs={"files": list(self.files)})
 
     def only(self, row: Mapping[str, Any]) -> "Exported":
         """The same split with one row of its stream, which is read without going to the files."""
@@ -178,9 +176,19 @@ class _Rows:
         group = bisect_right(self.starts, place) - 1
         return self.column(group, column)[place - self.starts[group]].as_py()
 
-    def _column(self, group: int, column: str) -> Any:
+    def table(self, group: int, columns: Sequence[str]) -> Any:
+        """A group as a table of pyarrow. Raises DataError if the file cannot be read."""
         path, metadata, number = self.groups[group]
-        return _read(path, lambda file: file.read_row_group(number, [column])[column], metadata)
+        return _read(path, lambda file: file.read_row_group(number, list(columns)), metadata)
+
+    def _column(self, group: int, column: str) -> Any:
+        return self.table(group, [column])[column]
+
+
+def _in_order(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    rows = _Rows(files)
+    for group in range(len(rows.groups)):
+        yield from rows.table(group, COLUMNS).to_pylist()
 
 
 def _manifest(path: Path) -> Any:
