@@ -106,9 +106,12 @@ def render(
     from generator.plans import write_plans
     from generator.process import Options
     from generator.render import Request, cores, executors, open_folder
+    from scenes.errors import ConfigError
     from schemas.card import write_card
 
     run = executors(executor, address)
+    if plan_only and plans is not None:
+        raise ConfigError("--from: these are plans already; leave out --plan-only")
     first = [f"render.quality={quality}"] if quality is not None else []
     last = [f"{k}={v}" for k, v in (("num_samples", num_samples), ("seed", seed)) if v is not None]
     overrides = [*first, *(set_ or []), *last]
@@ -118,7 +121,7 @@ def render(
         open_folder(out, resolved)
     if plan_only:
         indices = asked.indices(resolved)
-        blocks = write_plans(out, resolved, indices, workers or cores())
+        blocks = write_plans(out, resolved, indices, workers or cores(), force)
         for _ in _progress(blocks, "planning", len(indices)):
             pass
         print(f"{out}/plans: {len(indices)} plans")

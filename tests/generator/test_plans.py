@@ -49,6 +49,25 @@ def test_what_is_there_is_planned_again_only_by_force(alone, tmp_path):
     assert plans(tmp_path) == alone
 
 
+def test_force_on_the_command_line_mends_a_plan(alone, tmp_path):
+    assert tvr("render", tmp_path, *OPTIONS).returncode == 0
+    path = tmp_path / "plans" / "00000.jsonl"
+    first, *rest = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([first.replace('"id":', '"mine": 1, "id":'), *rest]))
+    tvr("render", tmp_path, *OPTIONS)
+    assert plans(tmp_path) != alone
+    tvr("render", tmp_path, *OPTIONS, "--force")
+    assert plans(tmp_path) == alone
+
+
+def test_plans_are_not_planned_again(alone, tmp_path):
+    file = tmp_path / "p.jsonl"
+    file.write_bytes(alone["00000.jsonl"])
+    done = tvr("render", tmp_path / "d", *OPTIONS, "--from", file)
+    assert done.returncode == 2 and "--from" in done.stderr and "--plan-only" in done.stderr
+    assert not (tmp_path / "d").exists()
+
+
 def test_a_line_is_the_plan_of_its_sample(alone):
     lines = alone["00000.jsonl"].decode().splitlines()
     sampler = Sampler.from_config(load_config("star"))
