@@ -174,9 +174,9 @@ def split(
     scenes = _progress(splits.read_scenes(opened), "reading", len(opened.ids()), last=False)
     division = splits.divide(scenes, opened.world, options, str(dataset))
     splits.write(opened, division, by_difficulty)
-    for name, questions in division.splits.items():
-        count = len({q.pair.sample for q in questions})
-        print(f"{dataset}/splits/{scheme}/{name}.jsonl: {len(questions)} pairs of {count} scenes")
+    for name, pairs in division.splits.items():
+        count = len({r.pair.sample for r in pairs})
+        print(f"{dataset}/splits/{scheme}/{name}.jsonl: {len(pairs)} pairs of {count} scenes")
     for line in division.remarks():
         print(line)
 

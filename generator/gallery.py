@@ -21,7 +21,7 @@ import PIL.Image
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from generator.questions import angle_of, difficulty
+from generator.difficulty import angle_of, difficulty
 from generator.stats import Collector, figures
 from scenes.errors import DataError
 from scenes.language import answer_words

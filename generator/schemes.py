@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any, NamedTuple
 
-from generator.questions import Question, Scene
+from generator.difficulty import RatedPair, Scene
 from scenes.errors import ConfigError
 from scenes.seeds import shuffled
 from scenes.world import LOOKS, World
@@ -48,13 +48,13 @@ class Part(NamedTuple):
 
     Attributes:
         share: of all scenes, unless proportions say otherwise; the share of `train` is not used.
-        pool: the scenes that may be in it; each has a question that it shows.
-        shows: which questions of its scenes it has.
+        pool: the scenes that may be in it; each has a pair that it shows.
+        shows: which pairs of its scenes it has.
     """
 
     share: float
     pool: Sequence[Scene]
-    shows: Callable[[Question], bool] = lambda question: True
+    shows: Callable[[RatedPair], bool] = lambda rated: True
 
 
 Recipe = tuple[dict[str, Part], dict[str, Any]]
@@ -68,14 +68,14 @@ def _cross_view(scenes: Sequence[Scene], world: World, options: Options, where: 
     together hold one third each of center, left and right.
     """
 
-    def same(question: Question) -> bool:
-        return question.pair.initial == question.pair.final
+    def same(rated: RatedPair) -> bool:
+        return rated.pair.initial == rated.pair.final
 
-    def other(question: Question) -> bool:
-        return not same(question)
+    def other(rated: RatedPair) -> bool:
+        return not same(rated)
 
     for kind, shows in (("seen twice from one camera", same), ("seen from two cameras", other)):
-        if not all(any(map(shows, scene.questions)) for scene in scenes):
+        if not all(any(map(shows, scene.pairs)) for scene in scenes):
             raise ConfigError(
                 f"{where}: cross-view needs scenes {kind}, which its cameras.initial and "
                 f"cameras.final do not give; render with the preset star, trance or random-view"
@@ -108,14 +108,14 @@ def _view_angle(scenes: Sequence[Scene], world: World, options: Options, where: 
     bins: dict[str, Part] = {}
     for low, high in zip(edges, edges[1:], strict=False):
 
-        def shows(question: Question, low: int = low, high: int = high) -> bool:
-            return low <= question.angle < high or question.angle == high == 180
+        def shows(rated: RatedPair, low: int = low, high: int = high) -> bool:
+            return low <= rated.angle < high or rated.angle == high == 180
 
-        pool = [scene for scene in scenes if any(map(shows, scene.questions))]
+        pool = [scene for scene in scenes if any(map(shows, scene.pairs))]
         if pool:
             bins[f"test_{low:03}-{high:03}"] = Part(0, pool, shows)
     if len(bins) < 2:
-        angles = sorted(q.angle for scene in scenes for q in scene.questions) or [0]
+        angles = sorted(r.angle for scene in scenes for r in scene.pairs) or [0]
         raise ConfigError(
             f"{where}: view-angle needs views that differ by angles of more than one bin; here "
             f"they differ by {angles[0]:.0f} to {angles[-1]:.0f} degrees. Choose other --angles, "

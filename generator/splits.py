@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from generator.questions import Question, Scene, scene_of
+from generator.difficulty import RatedPair, Scene, scene_of
 from generator.schemes import SCHEMES, Options, Part
 from scenes.errors import ConfigError, DataError
 from scenes.seeds import derive
@@ -24,13 +24,13 @@ class Division:
 
     Attributes:
         options: how.
-        splits: the questions of each split, by sample.
+        splits: the pairs of each split, by sample.
         decided: what the scheme chose by itself, or was told: bins, numbers, combinations.
         unused: number of scenes in no split.
     """
 
     options: Options
-    splits: Mapping[str, Sequence[Question]]
+    splits: Mapping[str, Sequence[RatedPair]]
     decided: Mapping[str, Any]
     unused: int
 
@@ -41,8 +41,8 @@ class Division:
             "seed": self.options.seed,
             "proportions": dict(self.options.proportions),
             **self.decided,
-            "scenes": {k: len({q.pair.sample for q in v}) for k, v in self.splits.items()},
-            "pairs": {name: len(questions) for name, questions in self.splits.items()},
+            "scenes": {k: len({r.pair.sample for r in v}) for k, v in self.splits.items()},
+            "pairs": {name: len(pairs) for name, pairs in self.splits.items()},
             "unused": self.unused,
         }
 
@@ -74,7 +74,7 @@ def split(
         read_scenes(dataset), dataset.world, Options(scheme, seed, **options), str(dataset.root)
     )
     write(dataset, division)
-    return {name: [q.pair for q in questions] for name, questions in division.splits.items()}
+    return {name: [r.pair for r in pairs] for name, pairs in division.splits.items()}
 
 
 def read_scenes(dataset: Dataset) -> Iterator[Scene]:
@@ -99,10 +99,10 @@ def divide(scenes: Iterable[Scene], world: World, options: Options, where: str) 
     chosen = _allot(parts, len(scenes), options, where)
     splits = {
         name: [
-            question
+            rated
             for scene in sorted(chosen[name], key=lambda scene: scene.id)
-            for question in scene.questions
-            if part.shows(question)
+            for rated in scene.pairs
+            if part.shows(rated)
         ]
         for name, part in parts.items()
         if name in chosen
@@ -118,7 +118,7 @@ def write(dataset: Dataset, division: Division, by_difficulty: bool = False) -> 
     leaves no scene in two splits.
 
     Args:
-        by_difficulty: easy questions first, instead of by sample.
+        by_difficulty: easy pairs first, instead of by sample.
 
     Raises:
         DataError: the files cannot be written.
@@ -128,9 +128,9 @@ def write(dataset: Dataset, division: Division, by_difficulty: bool = False) -> 
     try:
         for path in folder.glob("*.jsonl"):
             path.unlink()
-        for name, questions in division.splits.items():
-            ordered = sorted(questions, key=lambda q: q.difficulty) if by_difficulty else questions
-            rated = {q.pair: q.difficulty for q in ordered}
+        for name, pairs in division.splits.items():
+            ordered = sorted(pairs, key=lambda r: r.difficulty) if by_difficulty else pairs
+            rated = {r.pair: r.difficulty for r in ordered}
             dataset.write_split(f"{scheme}/{name}", rated, rated)
         dataset.write_scheme(scheme, division.to_json())
     except OSError as problem:

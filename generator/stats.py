@@ -16,7 +16,7 @@ import numpy as np
 from rich.columns import Columns
 from rich.table import Table
 
-from generator.questions import angle_of
+from generator.difficulty import angle_of
 from scenes.errors import DataError
 from scenes.rules import move_type
 from scenes.states import visible_objects

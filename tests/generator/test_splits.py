@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.questions import Question, Scene, scene_of
+from generator.difficulty import RatedPair, Scene, scene_of
 from generator.schemes import SCHEMES, Options
 from generator.splits import divide, parse_hold_out, parse_proportions, split, stratify
 from scenes.errors import ConfigError
@@ -47,20 +47,18 @@ def make_scenes(count, views=(0.0, 34.0, 36.0), looks_of=None):
         attributes = rng.choice(LOOKS, size=min(changes, objects), replace=False)
         looks = {tuple(rng.choice(WORLD.values(a)) for a in LOOKS) for _ in range(objects)}
         angles = views(i) if callable(views) else views
-        questions = tuple(
-            Question(Pair(name, "center", f"view{k}" if angle else "center"), angle, 0.5)
+        pairs = tuple(
+            RatedPair(Pair(name, "center", f"view{k}" if angle else "center"), angle, 0.5)
             for k, angle in enumerate(angles)
         )
-        scenes.append(
-            Scene(name, objects, changes, frozenset(attributes), frozenset(looks), questions)
-        )
+        scenes.append(Scene(name, objects, changes, frozenset(attributes), frozenset(looks), pairs))
     return scenes
 
 
 def divided(scenes, scheme="cross-view", **options):
     division = divide(scenes, WORLD, Options(scheme, **options), "data")
     return division, {
-        name: {q.pair.sample for q in questions} for name, questions in division.splits.items()
+        name: {r.pair.sample for r in pairs} for name, pairs in division.splits.items()
     }
 
 
@@ -237,10 +235,10 @@ def test_cross_view(star):
             (scene_of(s, world) for s in dataset.samples()), world, Options(seed=seed), "data"
         )
         assert list(division.splits) == NAMES
-        for name, questions in division.splits.items():
-            assert all((q.pair.initial != q.pair.final) == (name == "test_ood") for q in questions)
-        assert {q.pair.final for q in division.splits["test_ood"]} == {"left", "right"}
-        counts = [len({q.pair.sample for q in s}) for s in division.splits.values()]
+        for name, pairs in division.splits.items():
+            assert all((r.pair.initial != r.pair.final) == (name == "test_ood") for r in pairs)
+        assert {r.pair.final for r in division.splits["test_ood"]} == {"left", "right"}
+        counts = [len({r.pair.sample for r in s}) for s in division.splits.values()]
         assert counts == [5, 1, 1, 1]
 
 
@@ -262,7 +260,7 @@ def test_view_angle_trains_on_the_smallest():
         "test_015-035": 10,
         "test_035-090": 10,
     }
-    ranges = {name: {q.angle for q in questions} for name, questions in division.splits.items()}
+    ranges = {name: {r.angle for r in pairs} for name, pairs in division.splits.items()}
     assert ranges == {
         "train": {0},
         "val": {0},
@@ -358,7 +356,7 @@ def test_every_state_and_every_object_counts(star):
 def test_difficulty_by_hand(star):
     dataset = Dataset.open(star)
     for sample in dataset.samples():
-        for pair, angle, rated in scene_of(sample, dataset.world).questions:
+        for pair, angle, rated in scene_of(sample, dataset.world).pairs:
             views = [sample.image("initial", pair.initial), sample.image("final", pair.final)]
             changed = {t.object for t in sample.plan.transformations}
             shown = [o.pixels for v in views for o in v.objects if o.index in changed if o.pixels]

@@ -1,4 +1,4 @@
-"""The questions a sample can ask: pairs of its images, how far apart they are and how hard."""
+"""Pairs of images of a sample: how far apart their views are and how hard they are."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from scenes.world import LOOKS, World
 from schemas.records import Pair, Sample
 
 
-class Question(NamedTuple):
+class RatedPair(NamedTuple):
     """A pair, the angle between its views in degrees, and its difficulty from 0 to 1."""
 
     pair: Pair
@@ -29,7 +29,7 @@ class Scene:
         attributes: those that change.
         looks: color, shape, size and material (`LOOKS`) of every object in every state, also of
             those that are not visible.
-        questions: every combination of an initial and a final image.
+        pairs: every combination of an initial and a final image.
     """
 
     id: str
@@ -37,7 +37,7 @@ class Scene:
     transformations: int
     attributes: frozenset[str]
     looks: frozenset[tuple[str, ...]]
-    questions: tuple[Question, ...]
+    pairs: tuple[RatedPair, ...]
 
     @property
     def labels(self) -> tuple[tuple[str, int | str], ...]:
@@ -56,8 +56,8 @@ def scene_of(sample: Sample, world: World) -> Scene:
         transformations=len(plan.transformations),
         attributes=frozenset(t.attribute for t in plan.transformations),
         looks=frozenset(looks),
-        questions=tuple(
-            Question(pair, angle_of(sample, pair), difficulty(sample, pair, world))
+        pairs=tuple(
+            RatedPair(pair, angle_of(sample, pair), difficulty(sample, pair, world))
             for pair in sample.pairs()
         ),
     )
