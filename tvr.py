@@ -128,12 +128,13 @@ def render(
         return
     options = Options(device, deadline, max_memory, reproducible, keep_blend)
     made = run(out, resolved, jobs, workers, options)
-    frames = 0
+    count = frames = 0
     work = _progress(made, "rendering", len(jobs), total - len(jobs), frames=lambda m: m.frames)
     for sample in work:
+        count += 1
         frames += sample.frames
     write_card(_open(out))
-    print(f"{out}: {len(jobs)} samples rendered ({frames} frames), {total} there")
+    print(f"{out}: {count} samples rendered ({frames} frames), {total} there")
 
 
 @app.command()
@@ -593,7 +594,8 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as problem:  # a fault of ours, or of the system: no traceback unasked
         if debug:
             traceback.print_exc()
-        print(f"error: {type(problem).__name__}: {problem}; --debug says more", file=sys.stderr)
+        message = " ".join(str(problem).split())
+        print(f"error: {type(problem).__name__}: {message}; --debug says more", file=sys.stderr)
         status = 1
     if status == INTERRUPTED:
         print("stopped; the same command goes on from here", file=sys.stderr)

@@ -76,9 +76,19 @@ class BlenderProcess:
         Args:
             root: the folder of the data set.
             which: the number of the only GPU to use; None for all of them.
+
+        Raises:
+            RenderError: there is no place for temporary files.
         """
         self._root, self._options = root, options
-        self._folder = tempfile.TemporaryDirectory(prefix="tvr-")
+        try:
+            self._folder = tempfile.TemporaryDirectory(prefix="tvr-")
+        except OSError as problem:
+            where = problem.filename or "temporary files"
+            raise RenderError(
+                f"{where}: no folder can be made ({problem.strerror}); "
+                f"set TMPDIR to a folder that has room"
+            ) from None
         self._log = Path(self._folder.name) / "blender.log"
         self._order = {
             "root": str(root.resolve()),
@@ -152,13 +162,24 @@ class BlenderProcess:
             process.stdout.close()
 
     def _ready(self) -> bool:
-        """Whether there is a process with its stage built, after trying to start one."""
+        """Whether there is a process with its stage built, after trying to start one.
+
+        Raises:
+            TvrError: it says why it cannot render, or the system lets none be started.
+        """
         if self._process is not None and self._process.poll() is None:
             return True
         command = [sys.executable, "-m", "generator.worker"]
         if self._options.reproducible is not False:
             command = reproducible_command(command)
-        with self._log.open("a") as log:
+        try:
+            log = self._log.open("a")
+        except OSError as problem:
+            raise RenderError(
+                f"{self._log}: cannot be written ({problem.strerror}); run the same command "
+                f"again, with TMPDIR set to a folder that has room and that nobody clears"
+            ) from None
+        try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -168,6 +189,13 @@ class BlenderProcess:
                 cwd=REPO,
                 env={**os.environ, "TMPDIR": self._folder.name, "PYTHONDONTWRITEBYTECODE": "1"},
             )
+        except OSError as problem:
+            raise RenderError(
+                f"{problem.filename or command[0]}: no process for Blender can be started "
+                f"({problem.strerror}); see to it, then run the same command again"
+            ) from None
+        finally:
+            log.close()
         if self._stopping:
             self.stop()
         answer = self._ask(json.dumps(self._order) + "\n", STARTUP)
@@ -176,7 +204,11 @@ class BlenderProcess:
         return answer is not None
 
     def _ask(self, line: str, deadline: float) -> dict[str, Any] | None:
-        """Send one line and wait for one answer; None if the process died or hung."""
+        """Send one line and wait for one answer; None if the process died or hung.
+
+        Raises:
+            RenderError: the answer is none of ours.
+        """
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             return None
@@ -201,7 +233,15 @@ class BlenderProcess:
             process.wait()
             self._fate = f"needed more than {deadline:g} s" if late.is_set() else "died"
             return None
-        content: dict[str, Any] = json.loads(answer)
+        try:
+            content: dict[str, Any] = json.loads(answer)
+        except ValueError:
+            process.kill()
+            process.wait()
+            raise RenderError(
+                f"Blender's process printed {answer.strip()[:60]!r} instead of an answer; keep "
+                f"Python's start-up files (.pth, sitecustomize.py) from printing"
+            ) from None
         return content
 
     def _last_words(self) -> str:

@@ -153,7 +153,7 @@ class _Crew:
         """Make all samples."""
         length = max(1, min(MOST, len(jobs) // (2 * self.size)))
         todo = deque(tuple(jobs[k : k + length]) for k in range(0, len(jobs), length))
-        failures = Failures()
+        failures = Failures(len(jobs))
         try:
             while todo or self.busy:
                 self._employ(todo)

@@ -240,24 +240,18 @@ def render(
     todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
         todo.put(job)
-    results: queue.SimpleQueue[Made | TvrError | None] = queue.SimpleQueue()
+    results: queue.SimpleQueue[Made | Exception | None] = queue.SimpleQueue()
     room = workers or max(1, cores() // config["render"]["threads"])
     size = max(1, min(room, len(jobs)))
-    crew = [
-        _Worker(
-            out,
-            config,
-            BlenderProcess(out, config, options or Options(), k if size > 1 else None),
-            todo,
-            results,
-        )
-        for k in range(size)
-    ]
-    failures = Failures()
-    at_work = len(crew)
+    crew: list[_Worker] = []
+    failures = Failures(len(jobs))
+    at_work = size
     try:
-        for worker in crew:
+        for k in range(size):
+            process = BlenderProcess(out, config, options or Options(), k if size > 1 else None)
+            worker = _Worker(out, config, process, todo, results)
             worker.start()
+            crew.append(worker)
         while at_work:
             result = results.get()
             if result is None:
@@ -280,13 +274,15 @@ class Failures:
     """The samples that could not be made, reported together once the others are.
 
     Attributes:
+        asked: number of samples to make.
         made: number of samples that were.
     """
 
+    asked: int
     made: int = 0
-    errors: list[TvrError] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
 
-    def add(self, error: TvrError) -> None:
+    def add(self, error: Exception) -> None:
         """Note a sample that failed; raise at once for what is no sample's fault.
 
         Also raises when more than a few samples have failed, and more than were made.
@@ -298,11 +294,18 @@ class Failures:
             self.report()
 
     def report(self) -> None:
-        """Raise the first error, if there is one, saying how many more samples failed."""
+        """Raise the first error, if there is one, saying how many more samples failed.
+
+        Without an error, fewer samples than asked for are one.
+        """
         if self.errors:
             others = len(self.errors) - 1
             more = f" (and {others} more failed)" if others else ""
             raise type(self.errors[0])(f"{self.errors[0]}{more}")
+        if self.made < self.asked:
+            raise RenderError(
+                f"{self.made} of {self.asked} samples were made; run the same command again"
+            )
 
 
 class _Worker(threading.Thread):
@@ -314,7 +317,7 @@ class _Worker(threading.Thread):
         config: Config,
         process: BlenderProcess,
         todo: "queue.SimpleQueue[Job]",
-        results: "queue.SimpleQueue[Made | TvrError | None]",
+        results: "queue.SimpleQueue[Made | Exception | None]",
     ) -> None:
         super().__init__(daemon=True)
         self.out, self.config, self.process = out, config, process
@@ -332,7 +335,7 @@ class _Worker(threading.Thread):
                     break
                 self.results.put(self._make(job))
             self.process.close()
-        except TvrError as problem:
+        except Exception as problem:  # whatever it is, the main thread raises it
             self.results.put(problem)
         finally:
             self.stop()

@@ -5,6 +5,8 @@ import os
 import select
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -13,6 +15,7 @@ import PIL.Image
 import pytest
 from referencing import Registry, Resource
 
+from generator.process import REPO
 from generator.render import prepare
 from generator.render import render as render_samples
 from schemas.config import load_config
@@ -300,6 +303,55 @@ def test_workers_end_with_their_parent(tmp_path):
         ended, _, _ = select.select([worker], [], [], 60)
         os.close(worker)
         assert ended
+
+
+WITHOUT_PYTHON = """
+import os, sys
+os.unlink(sys.executable)
+from tvr import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_worker_that_cannot_be_started_is_an_error(tmp_path):
+    """The program that runs it is gone, as after an upgrade of the system's Python."""
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    out = tmp_path / "d"
+    done = subprocess.run(
+        [python, "-c", WITHOUT_PYTHON, "render", out, *BASIC, "2", *sets(*SMALLEST)],
+        cwd=REPO,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {python}: ")
+    assert "No such file" in line and "the same command again" in line
+    assert not done.stdout and not samples(out)
+
+
+@linux
+def test_a_temporary_folder_that_is_cleared_in_the_middle_is_an_error(tmp_path, monkeypatch):
+    """Not a success with fewer samples; nor is it blamed on the folder of the data set."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    run = start(tmp_path / "d", workers="1")
+    run.until(lambda: samples(tmp_path / "d"))
+    (worker,) = run.workers()
+    os.kill(worker, signal.SIGSTOP)
+    (folder,) = temporary.iterdir()
+    folder.rename(tmp_path / "cleared")
+    os.kill(worker, signal.SIGKILL)
+    status, printed, errors = run.end()
+    assert status == 1
+    assert "Traceback" not in errors and "rendered" not in printed
+    line = errors.splitlines()[-1]
+    assert line.startswith(f"error: {folder}") and "TMPDIR" in line
+    assert 0 < len(samples(tmp_path / "d")) < MANY
 
 
 def test_leftovers_of_a_killed_run_are_invisible_and_removed(tiny, tmp_path):
