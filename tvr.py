@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,9 @@ T = TypeVar("T")
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, which Typer turns into this number."""
+
+TERMINATED = 128 + signal.SIGTERM
+"""The exit status after SIGTERM, which batch systems, systemd and `timeout` send."""
 
 
 Overrides = Annotated[
@@ -573,13 +577,22 @@ def _progress(
         yield item
 
 
+def _terminate(number: int, _frame: object) -> None:
+    """End as after Ctrl-C: whatever is to be cleaned up is, on the way out of the command."""
+    signal.signal(number, signal.SIG_IGN)  # `timeout` sends it twice
+    sys.exit(TERMINATED)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The `tvr` command. Errors that a user can mend are one line on stderr."""
+    signal.signal(signal.SIGTERM, _terminate)
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     status: Any = 0
     try:
         status = app([a for a in given if a != "--debug"], standalone_mode=False)
+    except SystemExit as end:
+        status = end.code
     except TvrError as problem:
         if debug:
             traceback.print_exc()
@@ -597,7 +610,7 @@ def main(arguments: list[str] | None = None) -> None:
         message = " ".join(str(problem).split())
         print(f"error: {type(problem).__name__}: {message}; --debug says more", file=sys.stderr)
         status = 1
-    if status == INTERRUPTED:
+    if status in (INTERRUPTED, TERMINATED):
         print("stopped; the same command goes on from here", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
 

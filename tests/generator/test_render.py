@@ -281,6 +281,27 @@ def test_an_interruption_by_the_keyboard_says_what_to_do(tmp_path):
 
 
 @linux
+def test_a_batch_system_that_ends_the_run_is_told_the_same(tmp_path, monkeypatch):
+    """Even if it tells nobody but the command itself, whose workers end with it."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    run = start(tmp_path / "d")
+    run.until(lambda: samples(tmp_path / "d"))
+    workers = [os.pidfd_open(w) for w in run.workers()]
+    assert workers and list(temporary.iterdir())
+    run.process.terminate()
+    status, _, errors = run.end()
+    assert status == 143
+    assert "the same command goes on" in errors.splitlines()[-1] and "Traceback" not in errors
+    for worker in workers:
+        ended, _, _ = select.select([worker], [], [], 0)
+        os.close(worker)
+        assert ended
+    assert not list(temporary.iterdir())
+
+
+@linux
 def test_a_worker_that_dies_is_replaced(tmp_path, undisturbed):
     run = start(tmp_path / "d", workers="1")
     run.until(lambda: samples(tmp_path / "d"))
