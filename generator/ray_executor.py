@@ -7,6 +7,7 @@ it is used.
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -101,6 +102,7 @@ def _connect(address: str | None, processors: int) -> Any:
         raise ConfigError("--executor ray: needs Ray: pip install 'star-tvr[ray]'") from None
     if address is not None and ":" in address:
         _knock(address)
+    handler = signal.getsignal(signal.SIGTERM)
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     try:
         if address is None:
@@ -108,9 +110,12 @@ def _connect(address: str | None, processors: int) -> Any:
             ray.init(address="local", num_cpus=count, include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as problem:
+    except Exception as problem:  # Ray raises just that when a node is too slow to start
         reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         raise ConfigError(f"--address {address or 'local'}: no Ray cluster ({reason})") from None
+    finally:
+        if signal.getsignal(signal.SIGTERM) is not handler:
+            signal.signal(signal.SIGTERM, handler)  # Ray's own would end without cleaning up
     return ray
 
 

@@ -1,6 +1,7 @@
 """`--executor ray` on a real cluster of two nodes, one of which is lost in the middle."""
 
 import os
+import signal
 
 import pytest
 
@@ -58,3 +59,23 @@ def test_errors_of_actors_are_those_of_workers(cluster, tmp_path):
         status=1,
     )
     assert "sample 00000" in line and "observable" in line
+
+
+def test_a_cluster_that_cannot_be_started_says_why(tmp_path, monkeypatch):
+    """For instance because Ray's sockets would have longer names than the system allows."""
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 30)))
+    line = refused("render", tmp_path / "d", *BASIC, "1", *sets(*SMALLEST), "--executor", "ray")
+    assert "--address local: no Ray cluster" in line and "length" in line
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_batch_system_that_ends_the_run_is_told_how_to_go_on(cluster, tmp_path):
+    """Ray, which has its own ways to end, does not get between."""
+    out = tmp_path / "d"
+    arguments = (*BASIC, "24", *sets(*SMALLEST), "--executor", "ray")
+    run = Running("render", out, *arguments, "--address", cluster.address)
+    run.until(lambda: samples(out))
+    run.process.send_signal(signal.SIGTERM)
+    status, _, errors = run.end()
+    assert status == 143
+    assert "the same command goes on" in errors.splitlines()[-1] and "Traceback" not in errors
