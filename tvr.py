@@ -76,7 +76,7 @@ def render(
         str | None, typer.Option(metavar="ID,…", help="Render only these samples.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Samples that are there too, after their JSON.")
+        bool, typer.Option("--force", help="Make again what is there, each sample after its JSON.")
     ] = False,
     plans: Annotated[
         Path | None,
@@ -137,8 +137,8 @@ def render(
     for sample in work:
         count += 1
         frames += sample.frames
-    write_card(_open(out))
-    print(f"{out}: {count} samples rendered ({frames} frames), {total} there")
+    print(f"{out}: {count} samples rendered ({frames} frames), {total} there", flush=True)
+    write_card(_open(out))  # last: an older sample that is damaged fails this, not the rendering
 
 
 @app.command()

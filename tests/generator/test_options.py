@@ -95,6 +95,17 @@ def test_a_folder_knows_its_configuration(out):
     assert Dataset.open(out).config["preset"] == "basic"
 
 
+def test_an_older_sample_that_is_damaged_does_not_hide_what_was_rendered(out):
+    shutil.rmtree(out / "samples/00000/000009")
+    damaged = out / "samples/00000/000003/sample.json"
+    damaged.write_text("{")
+    done = tvr("render", out)
+    assert done.returncode == 1
+    assert "1 samples rendered" in done.stdout
+    assert f"error: {damaged}" in done.stderr.splitlines()[-1]
+    assert (out / "samples/00000/000009/sample.json").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
