@@ -175,7 +175,7 @@ class Stage:
             free = shutil.disk_usage(path.parent).free
             raise RenderError(
                 f"{path.parent}: Blender could not write a frame there; "
-                f"{needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free; "
+                f"{needed / 1e6:.2f} MB are needed, {free / 1e6:.2f} MB are free; "
                 f"name another folder in TMPDIR"
             )
         return path

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from generator.process import Job
-from scenes.errors import DataError
+from scenes.errors import DataError, TvrError
+from scenes.rules import same_looks
 from scenes.transformations import TripletError
 from scenes.world import LOOKS, World
 from schemas.checks import check, parse_json, read_text
+from schemas.config import MOST_OBJECTS
 from schemas.dataset import refuse_newer, sample_folder, sample_id
 from schemas.records import plan_from_json
 
@@ -33,14 +35,17 @@ def stored_job(root: Path, index: int, world: World) -> Job:
     """The job that renders a sample after its own `sample.json`, if it has one.
 
     Raises:
-        DataError: the file is damaged or names what `world` lacks.
+        DataError: the file is damaged or names what `world` lacks; says how to do without it.
     """
     path = sample_folder(root, sample_id(index)) / "sample.json"
     if not path.exists():
         return Job(index)
-    (job,) = read_jobs(path, world)
-    if job.index != index:
-        raise DataError(f"{path}: id: is {sample_id(job.index)}, not {sample_id(index)}")
+    try:
+        (job,) = read_jobs(path, world)
+        if job.index != index:
+            raise DataError(f"{path}: id: is {sample_id(job.index)}, not {sample_id(index)}")
+    except DataError as problem:
+        raise DataError(f"{problem}; delete {path.parent} to plan the sample anew") from None
     return job
 
 
@@ -50,6 +55,11 @@ def _job(document: Any, where: str, world: World) -> Job:
     known = {attribute: set(world.values(attribute)) for attribute in LOOKS}
     for name, state in document["states"].items():
         for k, obj in enumerate(state["objects"]):
+            if obj["index"] != k or k >= MOST_OBJECTS:
+                raise DataError(
+                    f"{where}: states.{name}.objects.{k}.index: is {obj['index']}; objects are "
+                    f"numbered in order from 0, at most {MOST_OBJECTS} of them"
+                )
             for attribute, values in known.items():
                 if obj[attribute] not in values:
                     raise DataError(
@@ -59,11 +69,16 @@ def _job(document: Any, where: str, world: World) -> Job:
     for k, image in enumerate(document["images"]):
         if image["camera"] not in document["cameras"]:
             raise DataError(f"{where}: images.{k}.camera: {image['camera']!r} is not in cameras")
-    plan = plan_from_json(document)
+    try:
+        plan = plan_from_json(document)
+    except TvrError as problem:
+        raise DataError(f"{where}: cameras: {problem}") from None
     try:
         states = plan.states(world)
     except TripletError as problem:
         raise DataError(f"{where}: transformations: {problem}") from None
+    if not same_looks(states[-1], plan.final):
+        raise DataError(f"{where}: transformations: do not lead to the final state")
     last = max((int(n.split("-")[1]) for n, _ in plan.views if n.startswith("step-")), default=0)
     if last >= len(states):
         raise DataError(f"{where}: images: step-{last} needs as many transformations")

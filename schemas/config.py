@@ -23,6 +23,9 @@ QUALITIES: dict[str, dict[str, Any]] = {
 }
 """What `render.quality` stands for; docs/rendering.md has what each costs and gives."""
 
+MOST_OBJECTS = 254
+"""Objects of a scene: a mask holds their index + 1 in 8 bits, and 255 is left free."""
+
 Config = dict[str, Any]
 """A resolved configuration: every key present, fit for `config.schema.json`."""
 
@@ -57,7 +60,10 @@ def change_config(config: Config, overrides: Iterable[str], where: str | Path) -
 def _resolve(document: Config, overrides: Iterable[str], source: str | Path) -> Config:
     name = document["preset"]
     for override in overrides:
-        document = merge(document, _expanded(parse_override(override), f"--set {override}"))
+        change = parse_override(override)
+        if "preset" in change:
+            raise ConfigError(f"--set {override}: name the preset with --config")
+        document = merge(document, _expanded(change, f"--set {override}"))
     document = _without_removed({**document, "preset": name})
     _normalise(document)
     check(document, "config", source, ConfigError)
@@ -243,8 +249,8 @@ def check_meaning(config: Config, where: str | Path) -> None:
         refuse(
             "objects.visible", f"{visible[0]} objects cannot be visible when only {total[0]} exist"
         )
-    if visible[1] > 254 or (total is not None and total[1] > 254):
-        refuse("objects.total", "a mask holds at most 254 objects")
+    if visible[1] > MOST_OBJECTS or (total is not None and total[1] > MOST_OBJECTS):
+        refuse("objects.total", f"a mask holds at most {MOST_OBJECTS} objects")
     cameras = config["cameras"]
     for key in ("initial", "final"):
         special = {"random"} if key == "initial" else {"random", "same", "orbit"}
@@ -252,13 +258,10 @@ def check_meaning(config: Config, where: str | Path) -> None:
             if name not in cameras["named"] and name not in special:
                 known = ", ".join([*cameras["named"], *sorted(special)])
                 refuse(f"cameras.{key}", f"{name!r} is not a camera; known are {known}")
+            if name != "random" and cameras[key].count(name) > 1:
+                refuse(f"cameras.{key}", f"{name!r} is named twice")
     if set(cameras["named"]) & {"random", "same", "orbit"}:
         refuse("cameras.named", "a camera cannot be called random, same or orbit")
-    if (
-        len(set(cameras["initial"])) < len(cameras["initial"])
-        and "random" not in cameras["initial"]
-    ):
-        refuse("cameras.initial", "a camera is named twice")
     world, attributes = config["world"], config["transformations"]["attributes"]
     looks = {"shape": "shapes", "size": "sizes", "color": "colors", "material": "materials"}
     for attribute, table in looks.items():

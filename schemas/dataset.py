@@ -13,11 +13,13 @@ from typing import Any
 
 from scenes.errors import DataError, TvrError
 from scenes.world import World
-from schemas.checks import check, parse_json, read_json, read_jsonl, read_text
+from schemas.checks import check, parse_json, read_jsonl, read_text
 from schemas.config import Config, load_config, merge
 from schemas.records import SCHEMA_VERSION, Pair, Sample
 
 SAMPLES_PER_FOLDER = 1000
+FORMER = "former"
+"""The end of the hidden name that a sample has while another takes its place."""
 
 
 def sample_id(index: int) -> str:
@@ -48,12 +50,7 @@ class Dataset:
         path = root / "dataset.json"
         if not path.is_file():
             raise DataError(f"{root}: is not a data set (there is no dataset.json in it)")
-        manifest = read_json(path)
-        refuse_newer(manifest, path)
-        if isinstance(manifest, dict) and isinstance(manifest.get("config"), dict):
-            manifest["config"] = _with_new_keys(manifest["config"])
-        check(manifest, "dataset", path)
-        return cls(root, manifest)
+        return cls(root, parse_manifest(read_text(path), path))
 
     @property
     def config(self) -> Config:
@@ -149,6 +146,20 @@ OLDER: Mapping[str, Any] = {"render": {"adaptive": 0, "guides": True, "sky": 1.0
 """What data sets did before there was a key for it, where that is not what `trance` does now."""
 
 
+def parse_manifest(text: str, path: Path) -> Any:
+    """Check the text of a `dataset.json`, which is at `path`, and add keys that came after it.
+
+    Raises:
+        DataError: it is from a newer version, or not what the schema asks for.
+    """
+    document = parse_json(text, path)
+    refuse_newer(document, path)
+    if isinstance(document, dict) and isinstance(document.get("config"), dict):
+        document["config"] = _with_new_keys(document["config"])
+    check(document, "dataset", path)
+    return document
+
+
 def _with_new_keys(config: Config) -> Config:
     """A stored configuration with the keys that came after it, as the data set was made."""
     complete = dict(config)
@@ -231,20 +242,24 @@ def rendered(root: Path) -> Iterator[str]:
             yield from sorted(
                 p.name
                 for p in parent.iterdir()
-                if p.name.isdigit() and sample_folder(root, p.name) == p
+                if p.name.isdigit()
+                and sample_folder(root, p.name) == p
+                and (p / "sample.json").exists()
             )
 
 
 def commit_sample(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
     """Put a sample's folder in place: all its files, or nothing.
 
-    The files are written and synced under a hidden name first; the rename is the commit.
+    The files are written and synced under a hidden name first; the rename is the commit. A former
+    folder of the sample is moved out of the way for it, and deleted afterwards.
 
     Raises:
-        OSError: for instance a full disk; nothing of the sample remains then.
+        OSError: for instance a full disk; nothing of the files remains then, and the former folder
+            is back.
     """
     final = sample_folder(root, sample)
-    draft = final.parent / f".{sample}.{os.getpid()}"
+    draft, former = (final.parent / f".{sample}.{end}" for end in (os.getpid(), FORMER))
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
         shutil.rmtree(draft, ignore_errors=True)
@@ -255,17 +270,23 @@ def commit_sample(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         if final.exists():
-            shutil.rmtree(final)
+            shutil.rmtree(former, ignore_errors=True)
+            final.rename(former)
         draft.rename(final)
     except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
+        remove_drafts(root, [sample])
         raise
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def remove_drafts(root: Path, samples: Collection[str]) -> None:
-    """Delete what interrupted writers of these samples left behind."""
+    """Delete what interrupted writers of these samples left behind; bring back what they moved."""
     for sample in samples:
-        for draft in sample_folder(root, sample).parent.glob(f".{sample}.*"):
+        final = sample_folder(root, sample)
+        former = final.parent / f".{sample}.{FORMER}"
+        if former.exists() and not final.exists():
+            former.rename(final)
+        for draft in final.parent.glob(f".{sample}.*"):
             shutil.rmtree(draft, ignore_errors=True)
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scenes.errors import DataError
-from schemas.checks import check, parse_json
-from schemas.dataset import Dataset, refuse_newer
+from schemas.dataset import Dataset, parse_manifest
 from schemas.records import PAIR_KEYS
 
 if TYPE_CHECKING:
@@ -195,10 +194,7 @@ def _manifest(path: Path) -> Any:
     text = _read(path, lambda file: (file.schema_arrow.metadata or {}).get(MANIFEST))
     if text is None:
         raise _outdated(path, "does not say what data set it is from")
-    manifest = parse_json(text.decode(), path)
-    refuse_newer(manifest, path)
-    check(manifest, "dataset", path)
-    return manifest
+    return parse_manifest(text.decode(), path)
 
 
 def _read(path: Path, what: Callable[[Any], Any], metadata: Any = None) -> Any:

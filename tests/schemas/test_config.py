@@ -12,6 +12,11 @@ from schemas.config import load_config, merge, parse_override, preset_names
 PRESETS = ("basic", "event", "random-view", "star", "trance", "view")
 
 
+def test_the_preset_is_no_setting():
+    with pytest.raises(ConfigError, match="--set preset=star: .*--config"):
+        load_config("trance", ["preset=star"])
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets(preset):
     config = load_config(preset)
@@ -126,6 +131,8 @@ def test_null_removes_an_entry():
         ("cameras.final=[top]", "cameras.final: 'top'.*known are center, left, right"),
         ("cameras.initial=[same]", "cameras.initial: 'same'"),
         ("cameras.initial=[center, center]", "cameras.initial: .*twice"),
+        ("cameras.initial=[random, center, center]", "cameras.initial: 'center' is named twice"),
+        ("cameras.final=[left, left]", "cameras.final: 'left' is named twice"),
         ("cameras.shell.azimuth=[90, -90]", "cameras.shell.azimuth: .*reversed"),
         ("cameras.shell.elevation=[0, 95]", "cameras.shell.elevation"),
         ("cameras.named.same.position=[1, 1, 1]", "cameras.named: .*same"),

@@ -1,6 +1,8 @@
 """The data set folder: samples are there whole or not at all."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from scenes.errors import DataError
 from schemas.config import load_config
 from schemas.dataset import (
+    FORMER,
     Dataset,
     commit_sample,
     dumps,
@@ -29,6 +32,39 @@ FILES = {"sample.json": b"{}", "initial-center.png": b"picture"}
 def root(tmp_path):
     (tmp_path / "dataset.json").write_text(dumps(manifest(load_config("star"), {})))
     return tmp_path
+
+
+def test_a_folder_without_sample_json_is_no_sample(root):
+    commit_sample(root, "000003", FILES)
+    commit_sample(root, "000004", {"initial-center.png": b"picture"})
+    (root / "samples/00000/000005").write_text("")
+    assert list(rendered(root)) == ["000003"]
+
+
+def test_a_former_sample_comes_back_when_its_writer_was_killed(root):
+    """Between the two renames: the former folder is out of the way, the new one not in place."""
+    commit_sample(root, "000003", FILES)
+    final = root / "samples/00000/000003"
+    final.rename(final.with_name(f".000003.{FORMER}"))
+    remove_drafts(root, ["000003"])
+    assert list(rendered(root)) == ["000003"] and len(list(final.parent.iterdir())) == 1
+
+
+def test_a_former_sample_stays_when_its_place_cannot_be_taken(root, monkeypatch):
+    commit_sample(root, "000003", FILES)
+    real = Path.rename
+
+    def rename(path, target):
+        if path.name == f".000003.{os.getpid()}":
+            raise OSError("the disk went away")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OSError, match="went away"):
+        commit_sample(root, "000003", {"sample.json": b"[]"})
+    folder = root / "samples/00000/000003"
+    assert (folder / "sample.json").read_bytes() == FILES["sample.json"]
+    assert [p.name for p in folder.parent.iterdir()] == ["000003"]
 
 
 def test_a_data_set_that_is_older_than_a_key_keeps_what_it_did(root):

@@ -185,6 +185,17 @@ def test_another_kind_of_parquet_is_refused(copy, change, message):
     assert "\n" not in str(info.value)
 
 
+def test_an_export_that_is_older_than_a_key_is_read(copy):
+    def older(table, metadata):
+        manifest = json.loads(metadata[MANIFEST])
+        del manifest["config"]["render"]["guides"], manifest["config"]["lights"]["vary"]
+        return table.replace_schema_metadata({**metadata, MANIFEST: json.dumps(manifest)})
+
+    for path in copy.rglob("*.parquet"):
+        damaged(path, older)
+    assert open_dataset(copy, SPLIT).config["render"]["guides"] is True
+
+
 def test_a_damaged_file_is_named(copy):
     path = copy / "data" / "cross-view" / "train-00000.parquet"
     path.write_bytes(path.read_bytes()[:-9])

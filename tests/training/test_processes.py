@@ -112,7 +112,7 @@ def test_two_processes_are_as_one_with_twice_the_accumulation(
             settings = launcher_settings(FSDP) if name == "sharded" else {}
             running.append(start(script, kind, config, processes, settings))
     for process in running:
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=900)
         assert process.returncode == 0, output
     before = load_file(model / "model.safetensors")
     one, weights = folders["one"], load_file(folders["one"] / "model.safetensors")
