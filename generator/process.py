@@ -26,6 +26,9 @@ STARTUP = 600.0
 PATIENCE = 10.0
 """Seconds that an idle process has to end."""
 
+CHATTER = ("Fra:", "Saved:", "Time:")
+"""How lines of Blender begin that say how far it is, and not what is wrong."""
+
 REPO = Path(__file__).parent.parent
 
 
@@ -101,7 +104,7 @@ class BlenderProcess:
         }
         self._process: subprocess.Popen[str] | None = None
         self._stopping = False
-        self._fate = "died"
+        self._fate, self._late = "died", False
 
     def start(self) -> None:
         """Have a process with its stage built.
@@ -134,9 +137,8 @@ class BlenderProcess:
             if answer["memory"] > self._options.max_memory:
                 self._dismiss()
             return Made(job.index, answer["seconds"], answer["frames"])
-        raise RenderError(
-            f"sample {name}: Blender {self._fate} {TRIES} times over it{self._last_words()}"
-        )
+        end = "; raise --deadline" if self._late else self._last_words()
+        raise RenderError(f"sample {name}: Blender {self._fate} {TRIES} times over it{end}")
 
     def close(self) -> None:
         """Let the idle process end by itself, and clean up."""
@@ -231,7 +233,8 @@ class BlenderProcess:
         if not answer.endswith("\n"):
             process.kill()
             process.wait()
-            self._fate = f"needed more than {deadline:g} s" if late.is_set() else "died"
+            self._late = late.is_set()
+            self._fate = f"needed more than {deadline:g} s" if self._late else "died"
             return None
         try:
             content: dict[str, Any] = json.loads(answer)
@@ -246,7 +249,8 @@ class BlenderProcess:
 
     def _last_words(self) -> str:
         log = self._log
-        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        text = log.read_text(errors="replace") if log.exists() else ""
+        lines = [t for t in text.splitlines() if t.strip() and not t.startswith(CHATTER)]
         return f" (its last words: {lines[-1]})" if lines else ""
 
 

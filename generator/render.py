@@ -33,6 +33,9 @@ from schemas.dataset import (
 TOO_MANY = 5
 """Samples that may fail before a run in which more fail than succeed is stopped."""
 
+DIGITS = 18
+"""The longest number of a sample that is taken for one."""
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -72,13 +75,19 @@ def parse_ids(text: str) -> list[int]:
     [3, 17]
 
     Raises:
-        ConfigError: a part of it is no number.
+        ConfigError: a part of it is no number, or too long for one.
     """
     parts = [part.strip() for part in text.split(",")]
     for part in parts:
-        if not (part.isascii() and part.isdecimal()):
-            raise ConfigError(f"--only {text}: write numbers of samples, for example 000017,000021")
+        if not (part.isascii() and part.isdecimal() and len(part) <= DIGITS):
+            raise ConfigError(
+                f"--only {_short(part)}: write numbers of samples, for example 000017,000021"
+            )
     return sorted({int(part) for part in parts})
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= DIGITS else f"{text[:DIGITS]}…"
 
 
 @dataclass(frozen=True)
@@ -119,9 +128,12 @@ class Request:
         wanted = self.indices(config)
         if self.plans is None:
             return config, prepare(self.out, config, wanted, self.force), len(wanted)
+        part = set(wanted)
         read = read_jobs(self.plans, World.from_config(config["world"]))
-        chosen = [job for job in read if self.only is None or job.index in set(wanted)]
-        missing = {j.index for j in prepare(self.out, config, [j.index for j in chosen])}
+        read = [job for job in read if self.only is None or job.index in part]
+        indices = [job.index for job in read]
+        missing = {j.index for j in prepare(self.out, config, indices, source=f"{self.plans}: id")}
+        chosen = [job for job in read if job.index in part]  # where there is a shard, its own
         jobs = [job for job in chosen if self.force or job.index in missing]
         return config, jobs, len(chosen)
 
@@ -136,13 +148,18 @@ class Request:
 
 
 def prepare(
-    out: Path, config: Config, wanted: Collection[int] | None = None, force: bool = False
+    out: Path,
+    config: Config,
+    wanted: Collection[int] | None = None,
+    force: bool = False,
+    source: str = "--only",
 ) -> list[Job]:
     """Check configuration and folder, and say what is to be made. Nothing is written.
 
     Args:
         wanted: numbers of samples; by default all of them.
         force: make those again that are there, each after its own `sample.json`.
+        source: where the wanted samples are named, for errors.
 
     Raises:
         ConfigError: the configuration cannot be met, the folder was made with another one, or
@@ -152,14 +169,16 @@ def prepare(
     Sampler.from_config(config)
     if (out / "dataset.json").exists():
         _refuse_difference(Dataset.open(out).config, config, out)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and not out.is_dir():
+        raise DataError(f"{out}: is a file; name a folder")
+    elif out.exists() and any(out.iterdir()):
         raise DataError(f"{out}: is not empty and is no data set; name another folder")
     total = config["num_samples"]
     for index in wanted or ():
         if index >= total:
             raise ConfigError(
-                f"--only {sample_id(index)}: the samples are 000000 to {sample_id(total - 1)}; "
-                f"raise num_samples"
+                f"{source} {_short(sample_id(index))}: the samples are 000000 to "
+                f"{sample_id(total - 1)}; raise num_samples"
             )
     mine = range(total) if wanted is None else sorted(wanted)
     if force:

@@ -89,6 +89,24 @@ def test_plans_made_before_are_rendered(tiny, tmp_path):
     assert {name.split("/")[2] for name in made} == {"000001", "000002"}
 
 
+def test_plans_are_shared_between_shards(tiny, tmp_path):
+    plan = tmp_path / "plan.jsonl"
+    plan.write_text("".join(json.dumps(d) + "\n" for d in documents(tiny)[:2]))
+    arguments = (*BASIC, "2", "--from", str(plan), "--shard")
+    assert "1 samples rendered" in render(tmp_path / "d", *arguments, "1/2")
+    assert [p.name for p in samples(tmp_path / "d")] == ["000001"]
+
+
+@pytest.mark.parametrize("sample", ["000099", "9" * 200])
+def test_a_plan_of_a_sample_that_does_not_belong_to_the_data_set(tiny, tmp_path, sample):
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({**documents(tiny)[2], "id": sample}))
+    line = refused("render", tmp_path / "d", *BASIC, "10", "--from", path)
+    assert line.startswith(f"error: {path}: id {sample[:18]}") and "num_samples" in line
+    assert "--only" not in line and len(line) < len(str(path)) + 120
+    assert not (tmp_path / "d").exists()
+
+
 def test_a_folder_knows_its_configuration(out):
     shutil.rmtree(out / "samples/00000/000009")
     assert "1 samples rendered" in render(out, overrides=())
@@ -146,6 +164,7 @@ def test_a_plan_with_an_unknown_shape(out):
     [
         (["--num-samples", "10", "--only", "10"], ["000010", "num_samples"]),
         (["--only", "ten"], ["--only ten"]),
+        (["--only", "9" * 5000], ["--only 999", "…"]),
         (["--only", "1", "--shard", "0/2"], ["--shard"]),
         (["--quality", "best"], ["best", "draft, standard, trance"]),
         (["--executor", "slurm"], ["slurm", "local, ray"]),
@@ -306,7 +325,8 @@ def test_a_worker_that_hangs_is_replaced(tmp_path, tiny):
 def test_a_sample_that_always_takes_too_long_is_named(tmp_path):
     config = load_config("basic", ["num_samples=1", "render.samples=65536", "render.denoise=false"])
     process = BlenderProcess(tmp_path / "d", config, Options(deadline=0.2))
-    with pytest.raises(RenderError, match="sample 000000: Blender needed more than 0.2 s 3 times"):
+    words = "sample 000000: Blender needed more than 0.2 s 3 times over it; raise --deadline$"
+    with pytest.raises(RenderError, match=words):
         process.make(Job(0))
     process.stop()
     assert not samples(tmp_path / "d")

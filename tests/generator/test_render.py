@@ -418,8 +418,8 @@ def test_folders_that_hold_something_else(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     line = refused("render", tmp_path, status=1)
     assert str(tmp_path) in line and "not empty" in line
-    line = refused("render", tmp_path / "notes.txt", status=1)
-    assert "notes.txt" in line
+    for file in (tmp_path / "notes.txt", "/dev/null"):
+        assert f"{file}: is a file" in refused("render", file, status=1)
     line = refused("render", tmp_path / "notes.txt" / "d", status=1)
     assert "notes.txt" in line
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
