@@ -119,6 +119,7 @@ def render(
     first = [f"render.quality={quality}"] if quality is not None else []
     last = [f"{k}={v}" for k, v in (("num_samples", num_samples), ("seed", seed)) if v is not None]
     overrides = [*first, *(set_ or []), *last]
+    options = Options(device, deadline, max_memory, reproducible, keep_blend)
     asked = Request(out, config, overrides, shard, only, plans, force)
     resolved, jobs, total = asked.resolve()
     if plan_only or not jobs:
@@ -130,13 +131,21 @@ def render(
             pass
         print(f"{out}/plans: {len(indices)} plans")
         return
-    options = Options(device, deadline, max_memory, reproducible, keep_blend)
+    if keep_blend and not jobs:
+        words = "all samples are there and stay as they are; --force makes them again"
+        print(f"--keep-blend: {words}", file=sys.stderr)
     made = run(out, resolved, jobs, workers, options)
     count = frames = 0
     work = _progress(made, "rendering", len(jobs), total - len(jobs), frames=lambda m: m.frames)
     for sample in work:
         count += 1
         frames += sample.frames
+        if count == 1 and sample.memory > max_memory:  # its process made no other sample
+            print(
+                f"--max-memory {max_memory}: a process holds {sample.memory} MiB after its first "
+                f"sample, so every sample waits for a new Blender; raise it",
+                file=sys.stderr,
+            )
     print(f"{out}: {count} samples rendered ({frames} frames), {total} there", flush=True)
     write_card(_open(out))  # last: an older sample that is damaged fails this, not the rendering
 

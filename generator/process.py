@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from generator.blender import reproducible_command
+from generator.blender import DEVICES, reproducible_command
 from scenes import errors
-from scenes.errors import RenderError, TvrError
+from scenes.errors import ConfigError, RenderError, TvrError
 from schemas.config import Config
 from schemas.dataset import remove_drafts, sample_id
 
@@ -42,6 +42,9 @@ class Options:
         max_memory: MiB; a process that holds more after a sample is replaced.
         reproducible: None for where it is possible; True makes the impossible an error.
         keep_blend: keep Blender's files beside the images.
+
+    Raises:
+        ConfigError: the device is none that there is anywhere.
     """
 
     device: str = "auto"
@@ -49,6 +52,12 @@ class Options:
     max_memory: int = 4096
     reproducible: bool | None = None
     keep_blend: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown device before a process is started that would."""
+        known = ("auto", "cpu", *DEVICES)
+        if self.device not in known:
+            raise ConfigError(f"--device {self.device}: known are {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -61,11 +70,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Made:
-    """A sample that was made. `seconds`: wall time of its process for it."""
+    """A sample that was made.
+
+    Attributes:
+        seconds: wall time of its process for it.
+        memory: MiB that the process held after it.
+    """
 
     index: int
     seconds: float
     frames: int
+    memory: int
 
 
 class BlenderProcess:
@@ -136,7 +151,7 @@ class BlenderProcess:
                 raise _error(answer)
             if answer["memory"] > self._options.max_memory:
                 self._dismiss()
-            return Made(job.index, answer["seconds"], answer["frames"])
+            return Made(job.index, answer["seconds"], answer["frames"], answer["memory"])
         end = "; raise --deadline" if self._late else self._last_words()
         raise RenderError(f"sample {name}: Blender {self._fate} {TRIES} times over it{end}")
 

@@ -170,6 +170,7 @@ def test_a_plan_with_an_unknown_shape(out):
         (["--executor", "slurm"], ["slurm", "local, ray"]),
         (["--address", "auto"], ["--address", "--executor ray"]),
         (["--device", "abacus"], ["abacus", "cpu"]),
+        (["--device", "abacus", "--plan-only"], ["abacus", "cpu"]),
         (["--num-samples", "-1"], ["num-samples"]),
         (["--workers", "0"], ["workers"]),
         (["--deadline", "0"], ["deadline"]),
@@ -252,6 +253,15 @@ def test_the_blend_file_opens_with_the_scene(extras):
     engine, shown, camera = json.loads(done.stdout)
     assert (engine, shown) == ("CYCLES", len(image["objects"]))
     assert camera == pytest.approx(document["cameras"][image["camera"]]["position"], abs=1e-5)
+
+
+def test_blend_files_of_samples_that_are_there_take_force(tiny, tmp_path):
+    out = Path(shutil.copytree(tiny, tmp_path / "d"))
+    done = tvr("render", out, "--keep-blend")
+    assert done.returncode == 0
+    assert "--keep-blend" in done.stderr and "--force" in done.stderr
+    assert "--keep-blend" not in tvr("render", out, "--only", "2", "--keep-blend", "--force").stderr
+    assert list(out.glob("samples/*/000002/*.blend"))
 
 
 def test_images_list_their_files(extras):
@@ -342,6 +352,13 @@ def test_a_worker_that_holds_too_much_memory_is_replaced(tmp_path, tiny):
     process.close()
     assert first
     assert contents(tmp_path / "d").items() <= contents(tiny).items()
+
+
+def test_too_little_memory_for_any_process_is_said_once(tmp_path):
+    done = tvr("render", tmp_path / "d", *BASIC, "2", "--max-memory", "1", *sets(*SMALLEST))
+    assert done.returncode == 0
+    (line,) = [line for line in done.stderr.splitlines() if "--max-memory 1: " in line]
+    assert " MiB " in line and "raise it" in line
 
 
 # A disk that is full
