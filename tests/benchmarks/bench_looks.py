@@ -1,8 +1,9 @@
-"""Can all looks be told apart? Colour and material of unoccluded objects, read from their pixels.
+"""Can all looks be told apart? The looks of unoccluded objects, read from their pixels.
 
 Renders scenes whose objects hardly hide each other, from the cameras of a preset, and has a small
 network guess the colour and material of every object of at least 300 pixels from a summary of its
-pixels: quantiles of brightness and of chromaticity, and the size and shape of its outline.
+pixels: quantiles of brightness and of chromaticity, and the size and shape of its outline; others
+guess the shape and the size from the outline and where it is in the picture.
 Five-fold cross-validation by frame, so that no frame is in training and test at once.
 
 python tests/benchmarks/bench_looks.py [--frames N] [--set KEY=VALUE]... [--looks FILE.npz]
@@ -12,6 +13,7 @@ import argparse
 import itertools
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +29,7 @@ from scenes.plans import Light
 from scenes.seeds import stream
 from scenes.states import SceneObject, State
 from scenes.visibility import look
-from scenes.world import World
+from scenes.world import LOOKS, World
 from schemas.config import Config, load_config
 
 LEAST_PIXELS = 300
@@ -90,12 +92,26 @@ def features(image: NDArray[np.uint8], inside: NDArray[np.bool_]) -> Floats:
     )
 
 
-def collect(config: Config, frames: int) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-    """Features (n, f), the class (colour, material) (n, 2) and the frame (n,) of n objects."""
+def outline(inside: NDArray[np.bool_]) -> Floats:
+    """What is known of a shape: how far it reaches in 36 directions, how large and where it is."""
+    rows, columns = np.nonzero(inside)
+    up, right = rows - rows.mean(), columns - columns.mean()
+    direction = ((np.arctan2(up, right) + np.pi) / (2 * np.pi) * 36).astype(int) % 36
+    reach = np.zeros(36)
+    np.maximum.at(reach, direction, np.hypot(up, right))
+    place = [rows.max(), rows.mean(), abs(columns.mean() - inside.shape[1] / 2)]
+    return np.array([*reach / np.sqrt(len(rows)), np.log(len(rows)), *place])
+
+
+def collect(config: Config, frames: int) -> dict[str, NDArray[Any]]:
+    """What is seen of n objects and what they are.
+
+    `rows` (n, f) and `outlines` (n, g): features; `labels` (n, 4): the number of the value of every
+    attribute of `LOOKS`; `frames` (n,).
+    """
     world = World.from_config(config["world"])
     stage = Stage(config)
-    rows: list[Floats] = []
-    labels, origin = [], []
+    found: dict[str, list[Any]] = {"rows": [], "outlines": [], "labels": [], "frames": []}
     names = config["cameras"]["final"]
     for number in range(frames):
         rng = stream(0, "looks", number)
@@ -122,15 +138,11 @@ def collect(config: Config, frames: int) -> tuple[Floats, NDArray[np.int64], NDA
         for obj, alone in zip(state, view.unoccluded, strict=True):
             inside = frame.mask == obj.index + 1
             if inside.sum() >= max(LEAST_PIXELS, LEAST_VISIBLE * alone):
-                rows.append(features(frame.image, inside))
-                labels.append(
-                    [
-                        world.values("color").index(obj.color),
-                        world.values("material").index(obj.material),
-                    ]
-                )
-                origin.append(number)
-    return np.array(rows), np.array(labels), np.array(origin)
+                found["rows"].append(features(frame.image, inside))
+                found["outlines"].append(outline(inside))
+                found["labels"].append([world.values(a).index(getattr(obj, a)) for a in LOOKS])
+                found["frames"].append(number)
+    return {key: np.array(values) for key, values in found.items()}
 
 
 def guess(rows: Floats, labels: NDArray[np.int64], frames: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -194,27 +206,36 @@ def main() -> None:
     world = World.from_config(config["world"])
     if asked.looks and asked.looks.exists():
         with np.load(asked.looks) as stored:
-            rows, labels, frames = stored["rows"], stored["labels"], stored["frames"]
+            found = dict(stored)
     else:
-        rows, labels, frames = collect(config, asked.frames)
+        found = collect(config, asked.frames)
         if asked.looks:
-            np.savez(asked.looks, rows=rows, labels=labels, frames=frames)
+            np.savez(asked.looks, **found)
+    rows, frames = found["rows"], found["frames"]
+    label = dict(zip(LOOKS, found["labels"].T, strict=True))
+    for attribute in ("shape", "size"):
+        names = list(world.values(attribute))
+        guesses = guess(found["outlines"], label[attribute], frames)
+        right = np.mean(guesses == label[attribute])
+        console.print(matrix(label[attribute], guesses, names, f"{attribute}, {right:.2%} right"))
     colors, kinds = list(world.values("color")), list(world.values("material"))
-    truth = labels[:, 0] * len(kinds) + labels[:, 1]
+    truth = label["color"] * len(kinds) + label["material"]
     guesses = guess(rows, truth, frames)
     console.print(
         f"{len(rows)} objects of at least {LEAST_PIXELS} px in {len(set(frames.tolist()))} frames, "
         f"{' '.join(asked.set) or 'as preset'}: "
         f"color and material both right {np.mean(guesses == truth):.2%}, "
-        f"color {np.mean(guesses // len(kinds) == labels[:, 0]):.2%}, "
-        f"material {np.mean(guesses % len(kinds) == labels[:, 1]):.2%}"
+        f"color {np.mean(guesses // len(kinds) == label['color']):.2%}, "
+        f"material {np.mean(guesses % len(kinds) == label['material']):.2%}"
     )
     for k, kind in enumerate(kinds):
-        chosen = labels[:, 1] == k
+        chosen = label["material"] == k
         console.print(
-            matrix(labels[chosen, 0], guesses[chosen] // len(kinds), colors, f"color of {kind}, %")
+            matrix(
+                label["color"][chosen], guesses[chosen] // len(kinds), colors, f"color of {kind}, %"
+            )
         )
-    console.print(matrix(labels[:, 1], guesses % len(kinds), kinds, "material, %"))
+    console.print(matrix(label["material"], guesses % len(kinds), kinds, "material, %"))
     names = [f"{c} {m}" for c, m in itertools.product(colors, kinds)]
     wrong = Counter(
         (min(t, g), max(t, g))

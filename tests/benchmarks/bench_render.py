@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument(
         "--samples", type=int, default=3, help="of draft and standard; 4 frames each"
     )
-    parser.add_argument("--trance", type=int, default=0, help="of the trance quality")
+    parser.add_argument("--trance", type=int, default=1, help="of the trance quality; minutes")
     parser.add_argument("--small", type=int, default=1000, help="small frames for the memory")
     asked = parser.parse_args()
     table = Table(
