@@ -600,8 +600,8 @@ def main(arguments: list[str] | None = None) -> None:
     status: Any = 0
     try:
         status = app([a for a in given if a != "--debug"], standalone_mode=False)
-    except SystemExit as end:
-        status = end.code
+    except SystemExit:  # of _terminate; Ray changes its code on the way
+        status = TERMINATED
     except TvrError as problem:
         if debug:
             traceback.print_exc()

@@ -77,5 +77,5 @@ def test_a_batch_system_that_ends_the_run_is_told_how_to_go_on(cluster, tmp_path
     run.until(lambda: samples(out))
     run.process.send_signal(signal.SIGTERM)
     status, _, errors = run.end()
-    assert status == 143
+    assert status == 143, errors
     assert "the same command goes on" in errors.splitlines()[-1] and "Traceback" not in errors
