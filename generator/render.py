@@ -26,6 +26,7 @@ from schemas.dataset import (
     dumps,
     manifest,
     rendered,
+    sample_folder,
     sample_id,
     write_whole,
 )
@@ -184,8 +185,8 @@ def prepare(
     if force:
         world = World.from_config(config["world"])
         return [stored_job(out, index, world) for index in mine]
-    done = set(rendered(out))
-    return [Job(index) for index in mine if sample_id(index) not in done]
+    whole = {s for s in rendered(out) if (sample_folder(out, s) / "sample.json").is_file()}
+    return [Job(index) for index in mine if sample_id(index) not in whole]
 
 
 def open_folder(out: Path, config: Config) -> None:

@@ -242,9 +242,7 @@ def rendered(root: Path) -> Iterator[str]:
             yield from sorted(
                 p.name
                 for p in parent.iterdir()
-                if p.name.isdigit()
-                and sample_folder(root, p.name) == p
-                and (p / "sample.json").exists()
+                if p.name.isdigit() and sample_folder(root, p.name) == p
             )
 
 

@@ -52,6 +52,15 @@ def test_the_folder_is_that_of_the_contract(star):
     assert {p.name for p in (star / "samples").iterdir()} == {"00000"}
 
 
+def test_a_folder_without_its_document_is_made_again(star, tmp_path):
+    root = Path(shutil.copytree(star, tmp_path / "d"))
+    before = contents(root)
+    (root / "samples/00000/000005/sample.json").unlink()
+    assert [job.index for job in prepare(root, Dataset.open(root).config)] == [5]
+    assert "1 samples rendered" in render(root, overrides=())
+    assert contents(root) == before
+
+
 def schema(name):
     documents = {p.name: json.loads(p.read_text()) for p in SCHEMAS.glob("*.schema.json")}
     registry = Registry().with_resources(

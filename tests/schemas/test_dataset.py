@@ -34,13 +34,6 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_a_folder_without_sample_json_is_no_sample(root):
-    commit_sample(root, "000003", FILES)
-    commit_sample(root, "000004", {"initial-center.png": b"picture"})
-    (root / "samples/00000/000005").write_text("")
-    assert list(rendered(root)) == ["000003"]
-
-
 def test_a_former_sample_comes_back_when_its_writer_was_killed(root):
     """Between the two renames: the former folder is out of the way, the new one not in place."""
     commit_sample(root, "000003", FILES)
