@@ -153,6 +153,13 @@ def found_devices() -> dict[str, list[str]]:
     return {kind: names for kind, names in found.items() if names}
 
 
+def check_device(wanted: str) -> None:
+    """Raise ConfigError for what is no device anywhere; `auto` and `cpu` are."""
+    known = ("auto", "cpu", *DEVICES)
+    if wanted not in known:
+        raise ConfigError(f"--device {wanted}: known are {', '.join(known)}")
+
+
 def choose_device(wanted: str, found: Mapping[str, Sequence[str]] | None = None) -> str:
     """The kind of device to render on: one of `DEVICES`, or `cpu`.
 
@@ -168,10 +175,9 @@ def choose_device(wanted: str, found: Mapping[str, Sequence[str]] | None = None)
     >>> choose_device("auto", {})
     'cpu'
     """
+    check_device(wanted)
     if wanted == "cpu":
         return wanted
-    if wanted not in DEVICES and wanted != "auto":
-        raise ConfigError(f"--device {wanted}: known are auto, cpu, {', '.join(DEVICES)}")
     if found is None:
         found = found_devices()
     available = [kind for kind in DEVICES if found.get(kind)]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from generator.blender import DEVICES, reproducible_command
+from generator.blender import check_device, reproducible_command
 from scenes import errors
-from scenes.errors import ConfigError, RenderError, TvrError
+from scenes.errors import RenderError, TvrError
 from schemas.config import Config
 from schemas.dataset import remove_drafts, sample_id
 
@@ -55,9 +55,7 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse an unknown device before a process is started that would."""
-        known = ("auto", "cpu", *DEVICES)
-        if self.device not in known:
-            raise ConfigError(f"--device {self.device}: known are {', '.join(known)}")
+        check_device(self.device)
 
 
 @dataclass(frozen=True)
