@@ -5,7 +5,7 @@ same look and other random numbers: dB (PSNR of the 8-bit pictures), SSIM (of lu
 windows of sigma 1.5), and CPU seconds. Each is averaged over the scenes.
 
 python tests/benchmarks/frontier.py [--width W] [--height H] [--scenes N] [--reference N]
-    [--settings TEXT] [--pictures FOLDER] [--markdown FILE]
+    [--settings TEXT] [--pictures FOLDER] [--markdown FILE] [--plot FILE.png]
 
 With --pictures every picture is kept in a folder, and a run that was stopped goes on from there.
 """
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -161,6 +162,53 @@ def ssim(image: Bytes, reference: Bytes) -> float:
     return float(np.mean(top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))))
 
 
+def plot(means: Mapping[str, NDArray[np.float64]], full: float, title: str, path: Path) -> None:
+    """Draw dB over cost, a line through the settings that no other beats in both.
+
+    Args:
+        means: dB, SSIM and CPU seconds of each setting. Shape: (3,).
+        full: CPU seconds of 512 raw samples.
+    """
+    figure, axes = plt.subplots(figsize=(8, 8), layout="constrained")
+    best = -np.inf
+    frontier = []
+    for name, (loud, _, cpu) in sorted(means.items(), key=lambda item: item[1][2]):
+        place, side = (7, -3), "left"
+        if loud > best:
+            best, place, side = loud, (-7, 3), "right"
+            frontier.append((cpu, loud))
+        color, weight = ("C1", "bold") if name in QUALITIES else ("C0", "normal")
+        axes.plot(cpu, loud, "o", color=color, zorder=3)
+        axes.annotate(
+            name,
+            (cpu, loud),
+            place,
+            textcoords="offset points",
+            ha=side,
+            fontsize=9,
+            fontweight=weight,
+        )
+    axes.plot(*zip(*frontier, strict=True), color="0.7", zorder=1)
+    for share in (12, 20):
+        axes.axvline(full / share, color="0.6", linestyle=":", zorder=0)
+        axes.annotate(
+            f"1/{share} of 512 raw samples",
+            (full / share, 0.02),
+            xycoords=("data", "axes fraction"),
+            rotation=90,
+            fontsize=8,
+            color="0.4",
+            ha="right",
+        )
+    axes.set(xscale="log", xlabel="CPU seconds a frame", ylabel="dB against the reference")
+    axes.set_xticks([1, 2, 5, 10, 20, 50, 100], labels=["1", "2", "5", "10", "20", "50", "100"])
+    axes.set_title(title, fontsize=9)
+    axes.margins(x=0.12)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
 def main() -> None:
     """Print the table; write it as Markdown, with the command that made it, if asked to."""
     console = Console(width=110, file=blender.start())
@@ -174,6 +222,7 @@ def main() -> None:
     )
     parser.add_argument("--pictures", type=Path, help="folder to keep the pictures in")
     parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--plot", type=Path, help="a PNG file")
     asked = parser.parse_args()
     if asked.pictures:
         asked.pictures.mkdir(parents=True, exist_ok=True)
@@ -214,6 +263,8 @@ def main() -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    if asked.plot:
+        plot(means, full, title.partition(" (")[0], asked.plot)
     if asked.markdown:
         lines = [f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *rows]]
         command = " ".join(["python", *sys.argv])
