@@ -600,8 +600,10 @@ def main(arguments: list[str] | None = None) -> None:
     status: Any = 0
     try:
         status = app([a for a in given if a != "--debug"], standalone_mode=False)
-    except SystemExit:  # of _terminate; Ray changes its code on the way
-        status = TERMINATED
+    except SystemExit as end:
+        # Ray changes the code of ours on its way; ours is the one after which SIGTERM is ignored.
+        ours = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        status = TERMINATED if ours else end.code
     except TvrError as problem:
         if debug:
             traceback.print_exc()

@@ -49,8 +49,7 @@ def surface(name: str, color: Sequence[int], parameters: Mapping[str, float]) ->
         if key in parameters:
             shader.inputs[name].default_value = parameters[key]
     transmission = parameters.get("transmission", 0.0)
-    # A filter only takes light away, and so does a mirror from what is around it: with the
-    # palette's own values glass would be nearly black, and dark metal too.
+    # A filter only takes light away: with the palette's own values glass would be nearly black.
     rgb = np.array(to_linear(color)) ** (1 - parameters.get("tint", TINT * transmission))
     shader.inputs["Base Color"].default_value = (*rgb, 1.0)
     result = shader.outputs["BSDF"]

@@ -272,7 +272,8 @@ def commit_sample(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
             final.rename(former)
         draft.rename(final)
     except BaseException:
-        remove_drafts(root, [sample])
+        shutil.rmtree(draft, ignore_errors=True)
+        _bring_back(final, former)
         raise
     shutil.rmtree(former, ignore_errors=True)
 
@@ -281,11 +282,14 @@ def remove_drafts(root: Path, samples: Collection[str]) -> None:
     """Delete what interrupted writers of these samples left behind; bring back what they moved."""
     for sample in samples:
         final = sample_folder(root, sample)
-        former = final.parent / f".{sample}.{FORMER}"
-        if former.exists() and not final.exists():
-            former.rename(final)
+        _bring_back(final, final.parent / f".{sample}.{FORMER}")
         for draft in final.parent.glob(f".{sample}.*"):
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def _bring_back(final: Path, former: Path) -> None:
+    if former.exists() and not final.exists():
+        former.rename(final)
 
 
 def write_whole(path: Path, text: str) -> None:
