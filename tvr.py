@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from scenes.errors import TvrError
+from star_tvr.scenes.errors import TvrError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from schemas.dataset import Dataset
+    from star_tvr.schemas.dataset import Dataset
 
 app = typer.Typer(
     name="tvr",
@@ -107,11 +107,11 @@ def render(
     ] = False,
 ) -> None:
     """Render a data set, or whatever of it is missing."""
-    from generator.plans import write_plans
-    from generator.process import Options
-    from generator.render import Request, cores, executors, open_folder
-    from scenes.errors import ConfigError
-    from schemas.card import write_card
+    from star_tvr.generator.plans import write_plans
+    from star_tvr.generator.process import Options
+    from star_tvr.generator.render import Request, cores, executors, open_folder
+    from star_tvr.scenes.errors import ConfigError
+    from star_tvr.schemas.card import write_card
 
     run = executors(executor, address)
     if plan_only and plans is not None:
@@ -177,7 +177,7 @@ def split(
     ] = False,
 ) -> None:
     """Write splits/<scheme>/<split>.jsonl; no scene is in two splits."""
-    from generator import splits
+    from star_tvr.generator import splits
 
     given = {"angles": angles, "max_objects": max_objects}
     given |= {"attributes": attributes, "hold_out": hold_out}
@@ -205,7 +205,7 @@ def validate(
     as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON lines.")] = False,
 ) -> None:
     """Check files, schemas, rules and labels; ends with 1 if anything is wrong."""
-    from generator.validate import validate as check
+    from star_tvr.generator.validate import validate as check
 
     opened = _open(dataset)
     wrong = checked = 0
@@ -228,8 +228,8 @@ def stats(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """How balanced a data set is, what its pictures show, and what trivial answers score."""
-    from generator import stats as measuring
-    from training import baselines
+    from star_tvr.generator import stats as measuring
+    from star_tvr.training import baselines
 
     opened = _open(dataset)
     collector = measuring.Collector(opened)
@@ -262,13 +262,13 @@ def view(
     limit: Annotated[int, typer.Option(min=1, help="Show the first N samples.")] = 1000,
 ) -> None:
     """One HTML file to look at the samples with: filters, slider, masks, answers in words."""
-    from generator import gallery
+    from star_tvr.generator import gallery
 
     opened = _open(dataset)
     said: dict[Any, Any] = {}
     if predictions is not None:
-        from training import metrics
-        from training.report.gallery import judge
+        from star_tvr.training import metrics
+        from star_tvr.training.report.gallery import judge
 
         report = metrics.score_file(predictions, opened)
         said = {r.pair: judge("", r.completion, r.truth, r.right) for r in report.results}
@@ -294,8 +294,8 @@ def export(
     ] = None,
 ) -> None:
     """Write a data set in another program's form."""
-    from training.exports import export as exports
-    from training.exports.items import choose_parts, count
+    from star_tvr.training.exports import export as exports
+    from star_tvr.training.exports.items import choose_parts, count
 
     opened = _open(dataset)
     total = count(opened, choose_parts(opened, splits or []))
@@ -319,7 +319,7 @@ def import_trance(
     """Make a data set of published TRANCE; ends with 1 if a sample of it is damaged."""
     from collections import Counter
 
-    from generator.import_trance import parse_attributes, prepare_import
+    from star_tvr.generator.import_trance import parse_attributes, prepare_import
 
     importer = prepare_import(src, out, parse_attributes(attributes), strict)
     kinds: Counter[str] = Counter()
@@ -347,7 +347,7 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """All metrics of anybody's predictions, with 95 % intervals."""
-    from training import metrics
+    from star_tvr.training import metrics
 
     opened = _open(dataset)
     report = metrics.score_file(predictions, opened, split_)
@@ -367,7 +367,7 @@ TrainConfig = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file.
 @train.command("sft")
 def train_sft(config: TrainConfig, set_: Overrides = None) -> None:
     """Supervised fine-tuning on the answers."""
-    from training import sft
+    from star_tvr.training import sft
 
     print(sft.run(config, set_ or []))
 
@@ -375,7 +375,7 @@ def train_sft(config: TrainConfig, set_: Overrides = None) -> None:
 @train.command("grpo")
 def train_grpo(config: TrainConfig, set_: Overrides = None) -> None:
     """Reinforcement learning with the STAR reward."""
-    from training import grpo
+    from star_tvr.training import grpo
 
     print(grpo.run(config, set_ or []))
 
@@ -429,12 +429,12 @@ def evaluate(
     ] = None,
 ) -> None:
     """Let a model answer a split, and score it; goes on where it was interrupted."""
-    from scenes.errors import ConfigError
-    from training import evaluate as evaluation
-    from training import metrics
-    from training.endpoint import Endpoint
-    from training.local import LocalModel
-    from training.questions import Answerer, Decoding
+    from star_tvr.scenes.errors import ConfigError
+    from star_tvr.training import evaluate as evaluation
+    from star_tvr.training import metrics
+    from star_tvr.training.endpoint import Endpoint
+    from star_tvr.training.local import LocalModel
+    from star_tvr.training.questions import Answerer, Decoding
 
     answerer: Answerer
     if endpoint is None:
@@ -470,7 +470,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="By default RUN/report.html.")] = None,
 ) -> None:
     """An HTML page with curves, metric tables and a gallery of failures."""
-    from training import report as page
+    from star_tvr.training import report as page
 
     print(page.run(run, out))
 
@@ -482,7 +482,7 @@ def doctor(
     """What this machine can do; ends with 1 if it cannot render or cannot train."""
     from rich.console import Console
 
-    from generator import doctor as examination
+    from star_tvr.generator import doctor as examination
 
     findings = examination.examine()
     if as_json:
@@ -500,13 +500,13 @@ def demo(
     ),
 ) -> None:
     """The whole way, small: render, split, validate, train, evaluate, report."""
-    from examples.demo import run
+    from star_tvr.commands.demo import run
 
     run(out)
 
 
 def _open(folder: Path) -> "Dataset":
-    from schemas.dataset import Dataset
+    from star_tvr.schemas.dataset import Dataset
 
     return Dataset.open(folder)
 

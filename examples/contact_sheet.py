@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from scenes.language import answer_words
-from schemas.dataset import Dataset
-from schemas.records import Sample
+from star_tvr.scenes.language import answer_words
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.records import Sample
 
 MARGIN = 6
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from scenes.errors import ConfigError, RenderError
+from star_tvr.scenes.errors import ConfigError, RenderError
 
 DEVICES = ("optix", "cuda", "hip", "oneapi", "metal")
 """The kinds of GPU that Cycles knows, in the order in which `auto` prefers them."""
@@ -229,7 +229,7 @@ def reproducible_command(argv: Sequence[str]) -> list[str]:
     The last bits of Cycles' colours depend on where things lie in memory and on the order of
     Python's sets. The command fixes both, as far as the platform allows, and then becomes `argv`.
     """
-    return [sys.executable, "-m", "generator.blender", *argv]
+    return [sys.executable, "-m", "star_tvr.generator.blender", *argv]
 
 
 def is_reproducible() -> bool:

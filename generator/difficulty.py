@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from scenes.cameras import angle_between
-from scenes.states import visible_objects
-from scenes.visibility import REFERENCE_PIXELS
-from scenes.world import LOOKS, World
-from schemas.records import Pair, Sample
+from star_tvr.scenes.cameras import angle_between
+from star_tvr.scenes.states import visible_objects
+from star_tvr.scenes.visibility import REFERENCE_PIXELS
+from star_tvr.scenes.world import LOOKS, World
+from star_tvr.schemas.records import Pair, Sample
 
 
 class RatedPair(NamedTuple):

@@ -22,8 +22,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from generator import blender
-from scenes.errors import TvrError
+import star_tvr
+from star_tvr.generator import blender
+from star_tvr.scenes.errors import TvrError
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 """What training imports, in the order in which it is tried."""
@@ -163,8 +164,8 @@ def _version(name: str) -> str | None:
 
 def _ask(part: str) -> dict[str, Any]:
     """Have another process look at one part; what it found, or the problem that ended it."""
-    command = [sys.executable, "-m", "generator.doctor", part]
-    root = Path(__file__).parent.parent
+    command = [sys.executable, "-m", "star_tvr.generator.doctor", part]
+    root = Path(star_tvr.__file__).parents[1]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=DEADLINE)
     except subprocess.TimeoutExpired:

@@ -11,9 +11,9 @@ import numpy as np
 import OpenEXR
 from numpy.typing import NDArray
 
-from generator import blender
-from generator.stage import Stage
-from scenes.errors import RenderError
+from star_tvr.generator import blender
+from star_tvr.generator.stage import Stage
+from star_tvr.scenes.errors import RenderError
 
 Floats32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]

@@ -21,14 +21,14 @@ import PIL.Image
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from generator.difficulty import angle_of, difficulty
-from generator.stats import Collector, figures
-from scenes.errors import DataError
-from scenes.language import answer_words
-from scenes.states import visible_objects
-from schemas.checks import read_text
-from schemas.dataset import Dataset, write_whole
-from schemas.records import Pair, Sample
+from star_tvr.generator.difficulty import angle_of, difficulty
+from star_tvr.generator.stats import Collector, figures
+from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.language import answer_words
+from star_tvr.scenes.states import visible_objects
+from star_tvr.schemas.checks import read_text
+from star_tvr.schemas.dataset import Dataset, write_whole
+from star_tvr.schemas.records import Pair, Sample
 
 FOLDER = Path(__file__).parent
 TEMPLATE = "gallery.html.jinja"

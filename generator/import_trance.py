@@ -20,19 +20,19 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import PIL.Image
 
-from generator.labels import image_labels
-from scenes.cameras import Camera
-from scenes.errors import ConfigError, DataError, TvrError
-from scenes.plans import Plan
-from scenes.rules import same_looks, violations
-from scenes.states import visible_objects
-from scenes.transformations import replay
-from scenes.visibility import look
-from scenes.world import LOOKS, World
-from schemas.card import write_card
-from schemas.checks import check, parse_json, read_json, read_text
-from schemas.config import Config, check_meaning, load_config
-from schemas.dataset import (
+from star_tvr.generator.labels import image_labels
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.errors import ConfigError, DataError, TvrError
+from star_tvr.scenes.plans import Plan
+from star_tvr.scenes.rules import same_looks, violations
+from star_tvr.scenes.states import visible_objects
+from star_tvr.scenes.transformations import replay
+from star_tvr.scenes.visibility import look
+from star_tvr.scenes.world import LOOKS, World
+from star_tvr.schemas.card import write_card
+from star_tvr.schemas.checks import check, parse_json, read_json, read_text
+from star_tvr.schemas.config import Config, check_meaning, load_config
+from star_tvr.schemas.dataset import (
     Dataset,
     commit_sample,
     dumps,
@@ -41,9 +41,16 @@ from schemas.dataset import (
     rendered,
     write_whole,
 )
-from schemas.pictures import decode_png, encode_png
-from schemas.records import Pair, Sample
-from schemas.trance import ATTRIBUTES, FRONT_IS_AWAY, agrees, our_camera, read_plan, world_block
+from star_tvr.schemas.pictures import decode_png, encode_png
+from star_tvr.schemas.records import Pair, Sample
+from star_tvr.schemas.trance import (
+    ATTRIBUTES,
+    FRONT_IS_AWAY,
+    agrees,
+    our_camera,
+    read_plan,
+    world_block,
+)
 
 PRESET = "trance-import"
 

@@ -3,12 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from scenes.cameras import Camera
-from scenes.relations import relations
-from scenes.states import State, visible_objects
-from scenes.visibility import look
-from scenes.world import World
-from schemas.records import Image, ObjectView
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.relations import relations
+from star_tvr.scenes.states import State, visible_objects
+from star_tvr.scenes.visibility import look
+from star_tvr.scenes.world import World
+from star_tvr.schemas.records import Image, ObjectView
 
 
 def image_labels(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.records import Sample
+from star_tvr.schemas.records import Sample
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float64]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from generator import blender
+from star_tvr.generator import blender
 
 INPUTS = {
     "roughness": "Roughness",

@@ -9,12 +9,12 @@ from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 
-from scenes.errors import DataError
-from scenes.sampler import Sampler
-from schemas.checks import parse_json, read_text
-from schemas.config import Config
-from schemas.dataset import SAMPLES_PER_FOLDER, dumps_line, write_whole
-from schemas.records import plan_to_json
+from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.schemas.checks import parse_json, read_text
+from star_tvr.schemas.config import Config
+from star_tvr.schemas.dataset import SAMPLES_PER_FOLDER, dumps_line, write_whole
+from star_tvr.schemas.records import plan_to_json
 
 CHUNK = 50
 """Samples planned by a worker at a time."""

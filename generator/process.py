@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from generator.blender import check_device, reproducible_command
-from scenes import errors
-from scenes.errors import RenderError, TvrError
-from schemas.config import Config
-from schemas.dataset import remove_drafts, sample_id
+import star_tvr
+from star_tvr.generator.blender import check_device, reproducible_command
+from star_tvr.scenes import errors
+from star_tvr.scenes.errors import RenderError, TvrError
+from star_tvr.schemas.config import Config
+from star_tvr.schemas.dataset import remove_drafts, sample_id
 
 TRIES = 3
 """How often a sample is begun before a dying worker is blamed on it."""
@@ -29,7 +30,8 @@ PATIENCE = 10.0
 CHATTER = ("Fra:", "Saved:", "Time:")
 """How lines of Blender begin that say how far it is, and not what is wrong."""
 
-REPO = Path(__file__).parent.parent
+HOME = Path(star_tvr.__file__).parents[1]
+"""Where `star_tvr` is found by a new Python: the repository, or site-packages."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ class BlenderProcess:
         """
         if self._process is not None and self._process.poll() is None:
             return True
-        command = [sys.executable, "-m", "generator.worker"]
+        command = [sys.executable, "-m", "star_tvr.generator.worker"]
         if self._options.reproducible is not False:
             command = reproducible_command(command)
         try:
@@ -201,7 +203,7 @@ class BlenderProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                cwd=REPO,
+                cwd=HOME,
                 env={**os.environ, "TMPDIR": self._folder.name, "PYTHONDONTWRITEBYTECODE": "1"},
             )
         except OSError as problem:

@@ -17,13 +17,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from generator.blender import DEVICES
-from generator.process import STARTUP, TRIES, BlenderProcess, Job, Made, Options
-from generator.render import Failures, open_folder
-from generator.storage import store
-from scenes.errors import ConfigError, RenderError, TvrError
-from schemas.config import Config
-from schemas.dataset import sample_folder, sample_id
+from star_tvr.generator.blender import DEVICES
+from star_tvr.generator.process import STARTUP, TRIES, BlenderProcess, Job, Made, Options
+from star_tvr.generator.render import Failures, open_folder
+from star_tvr.generator.storage import store
+from star_tvr.scenes.errors import ConfigError, RenderError, TvrError
+from star_tvr.schemas.config import Config
+from star_tvr.schemas.dataset import sample_folder, sample_id
 
 MOST = 8
 """Samples in a task; fewer where there are few for every actor."""

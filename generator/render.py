@@ -15,13 +15,13 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from generator.process import BlenderProcess, Job, Made, Options
-from generator.stored import read_jobs, stored_job
-from scenes.errors import ConfigError, DataError, PlanError, RenderError, TvrError
-from scenes.sampler import Sampler
-from scenes.world import World
-from schemas.config import Config, change_config, differences, load_config
-from schemas.dataset import (
+from star_tvr.generator.process import BlenderProcess, Job, Made, Options
+from star_tvr.generator.stored import read_jobs, stored_job
+from star_tvr.scenes.errors import ConfigError, DataError, PlanError, RenderError, TvrError
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.scenes.world import World
+from star_tvr.schemas.config import Config, change_config, differences, load_config
+from star_tvr.schemas.dataset import (
     Dataset,
     dumps,
     manifest,
@@ -220,7 +220,7 @@ def executors(name: str, address: str | None = None) -> Executor:
         ConfigError: the name is unknown, or the address goes with another executor.
     """
     if name == "ray":
-        from generator import ray_executor  # it imports this module
+        from star_tvr.generator import ray_executor  # it imports this module
 
         return partial(ray_executor.render, address=address)
     if name != "local":

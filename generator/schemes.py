@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any, NamedTuple
 
-from generator.difficulty import RatedPair, Scene
-from scenes.errors import ConfigError
-from scenes.seeds import shuffled
-from scenes.world import LOOKS, World
+from star_tvr.generator.difficulty import RatedPair, Scene
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.seeds import shuffled
+from star_tvr.scenes.world import LOOKS, World
 
 ANGLES = (15, 45, 90, 135)
 """Degrees between the bins of `view-angle`."""

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from generator.difficulty import RatedPair, Scene, scene_of
-from generator.schemes import SCHEMES, Options, Part
-from scenes.errors import ConfigError, DataError
-from scenes.seeds import derive
-from scenes.world import World
-from schemas.dataset import Dataset
-from schemas.records import Pair
+from star_tvr.generator.difficulty import RatedPair, Scene, scene_of
+from star_tvr.generator.schemes import SCHEMES, Options, Part
+from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.scenes.seeds import derive
+from star_tvr.scenes.world import World
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.records import Pair
 
 
 @dataclass(frozen=True)

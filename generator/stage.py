@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from generator import blender, materials
-from scenes import shapes
-from scenes.cameras import Camera, Floats
-from scenes.errors import RenderError
-from scenes.plans import Light
-from scenes.seeds import stream
-from scenes.states import SceneObject, State, visible_objects
-from scenes.world import World
+from star_tvr.generator import blender, materials
+from star_tvr.scenes import shapes
+from star_tvr.scenes.cameras import Camera, Floats
+from star_tvr.scenes.errors import RenderError
+from star_tvr.scenes.plans import Light
+from star_tvr.scenes.seeds import stream
+from star_tvr.scenes.states import SceneObject, State, visible_objects
+from star_tvr.scenes.world import World
 
 GROUND_SIZE = 500.0
 GROUND_LEVEL = -0.001

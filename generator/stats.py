@@ -16,13 +16,13 @@ import numpy as np
 from rich.columns import Columns
 from rich.table import Table
 
-from generator.difficulty import angle_of
-from scenes.errors import DataError
-from scenes.rules import move_type
-from scenes.states import visible_objects
-from scenes.transformations import answer_text
-from schemas.dataset import Dataset
-from schemas.records import Sample
+from star_tvr.generator.difficulty import angle_of
+from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.rules import move_type
+from star_tvr.scenes.states import visible_objects
+from star_tvr.scenes.transformations import answer_text
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.records import Sample
 
 PERCENTILES = (0, 5, 50, 95, 100)
 """Shown of every distribution."""

@@ -5,8 +5,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from scenes.errors import DataError
-from schemas.dataset import commit_sample, sample_folder
+from star_tvr.scenes.errors import DataError
+from star_tvr.schemas.dataset import commit_sample, sample_folder
 
 _CURES = {
     errno.ENOSPC: "make room, or name another folder",

@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from generator.process import Job
-from scenes.errors import DataError, TvrError
-from scenes.rules import same_looks
-from scenes.transformations import TripletError
-from scenes.world import LOOKS, World
-from schemas.checks import check, parse_json, read_text
-from schemas.config import MOST_OBJECTS
-from schemas.dataset import refuse_newer, sample_folder, sample_id
-from schemas.records import plan_from_json
+from star_tvr.generator.process import Job
+from star_tvr.scenes.errors import DataError, TvrError
+from star_tvr.scenes.rules import same_looks
+from star_tvr.scenes.transformations import TripletError
+from star_tvr.scenes.world import LOOKS, World
+from star_tvr.schemas.checks import check, parse_json, read_text
+from star_tvr.schemas.config import MOST_OBJECTS
+from star_tvr.schemas.dataset import refuse_newer, sample_folder, sample_id
+from star_tvr.schemas.records import plan_from_json
 
 
 def read_jobs(path: Path, world: World) -> list[Job]:

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from generator.labels import image_labels
-from generator.looks import check_looks
-from scenes.errors import DataError, TvrError
-from scenes.rules import Violation, violations
-from scenes.seeds import derive
-from scenes.states import visible_objects
-from scenes.visibility import look
-from schemas.checks import read_json
-from schemas.dataset import Dataset, expected_views, read_sample, sample_folder
-from schemas.pictures import decode_png
-from schemas.records import Image, Sample, plan_to_json
+from star_tvr.generator.labels import image_labels
+from star_tvr.generator.looks import check_looks
+from star_tvr.scenes.errors import DataError, TvrError
+from star_tvr.scenes.rules import Violation, violations
+from star_tvr.scenes.seeds import derive
+from star_tvr.scenes.states import visible_objects
+from star_tvr.scenes.visibility import look
+from star_tvr.schemas.checks import read_json
+from star_tvr.schemas.dataset import Dataset, expected_views, read_sample, sample_folder
+from star_tvr.schemas.pictures import decode_png
+from star_tvr.schemas.records import Image, Sample, plan_to_json
 
 LEAST_OVERLAP = 0.9
 """Intersection over union that a mask and the computed silhouettes must reach, for objects of at

@@ -17,20 +17,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from generator import blender
-from generator.frames import DEPTH_SCALE, depth_steps, normal_colors, render_frame
-from generator.labels import image_labels
-from generator.stage import Stage
-from generator.storage import store
-from scenes.errors import ConfigError, TvrError
-from scenes.plans import Plan
-from scenes.sampler import Sampler
-from scenes.seeds import derive
-from scenes.world import World
-from schemas.config import Config
-from schemas.dataset import dumps
-from schemas.pictures import encode_png
-from schemas.records import Sample, plan_from_json
+from star_tvr.generator import blender
+from star_tvr.generator.frames import DEPTH_SCALE, depth_steps, normal_colors, render_frame
+from star_tvr.generator.labels import image_labels
+from star_tvr.generator.stage import Stage
+from star_tvr.generator.storage import store
+from star_tvr.scenes.errors import ConfigError, TvrError
+from star_tvr.scenes.plans import Plan
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.scenes.seeds import derive
+from star_tvr.scenes.world import World
+from star_tvr.schemas.config import Config
+from star_tvr.schemas.dataset import dumps
+from star_tvr.schemas.pictures import encode_png
+from star_tvr.schemas.records import Sample, plan_from_json
 
 
 def make_sample(

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import lcm
 
-from scenes.errors import ConfigError
-from scenes.seeds import shuffled, stream
-from scenes.transformations import Transformation
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.seeds import shuffled, stream
+from star_tvr.scenes.transformations import Transformation
 
 Pairs = list[tuple[int, str]]
 """(object, attribute) of every transformation of a sample."""

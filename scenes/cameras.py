@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scenes.errors import TvrError
+from star_tvr.scenes.errors import TvrError
 
 Floats = NDArray[np.float64]
 

@@ -1,8 +1,8 @@
 """Objects and transformations in plain English, for prompts, galleries and reports."""
 
-from scenes.states import SceneObject, State
-from scenes.transformations import Transformation, replay
-from scenes.world import World
+from star_tvr.scenes.states import SceneObject, State
+from star_tvr.scenes.transformations import Transformation, replay
+from star_tvr.scenes.world import World
 
 LOOKS_IN_WORDS = ("size", "color", "material", "shape")
 """The attributes of an object in the order in which English, and CLEVR, name them."""

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scenes.cameras import Camera
-from scenes.states import State
-from scenes.transformations import Transformation, replay
-from scenes.world import World
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.states import State
+from star_tvr.scenes.transformations import Transformation, replay
+from star_tvr.scenes.world import World
 
 
 @dataclass(frozen=True)

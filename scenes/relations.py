@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from scenes.cameras import Camera
-from scenes.states import SceneObject
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.states import SceneObject
 
 MARGIN = 0.2
 """Blender units by which objects must differ along a direction (CLEVR, scene generation)."""

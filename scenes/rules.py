@@ -10,11 +10,11 @@ from itertools import combinations
 
 import numpy as np
 
-from scenes.plans import Plan
-from scenes.states import SceneObject, State, visible_objects
-from scenes.transformations import Transformation
-from scenes.visibility import draw_order, reference_size, silhouettes, visible_pixels
-from scenes.world import World
+from star_tvr.scenes.plans import Plan
+from star_tvr.scenes.states import SceneObject, State, visible_objects
+from star_tvr.scenes.transformations import Transformation
+from star_tvr.scenes.visibility import draw_order, reference_size, silhouettes, visible_pixels
+from star_tvr.scenes.world import World
 
 
 def free_space(first: SceneObject, second: SceneObject, world: World) -> float:

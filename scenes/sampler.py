@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from scenes.balance import Balance, Task
-from scenes.cameras import Camera, angle_between
-from scenes.errors import ConfigError, PlanError
-from scenes.plans import Light, Plan
-from scenes.rules import hidden_changes
-from scenes.seeds import derive, stream
-from scenes.states import SceneObject, State, on_grid
-from scenes.transformations import apply, move
-from scenes.world import LOOKS, World
+from star_tvr.scenes.balance import Balance, Task
+from star_tvr.scenes.cameras import Camera, angle_between
+from star_tvr.scenes.errors import ConfigError, PlanError
+from star_tvr.scenes.plans import Light, Plan
+from star_tvr.scenes.rules import hidden_changes
+from star_tvr.scenes.seeds import derive, stream
+from star_tvr.scenes.states import SceneObject, State, on_grid
+from star_tvr.scenes.transformations import apply, move
+from star_tvr.scenes.world import LOOKS, World
 
 Rng = np.random.Generator
 Looks = dict[str, str]
@@ -47,7 +47,7 @@ class Unlucky(Exception):
 class Sampler:
     """Plans the samples of one configuration.
 
-    >>> from schemas.config import load_config
+    >>> from star_tvr.schemas.config import load_config
     >>> plan = Sampler.from_config(load_config("star")).plan(0)
     >>> plan == Sampler.from_config(load_config("star")).plan(0)
     True

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sys import intern
 from typing import Any
 
-from scenes.world import World
+from star_tvr.scenes.world import World
 
 
 def on_grid(value: float) -> float:

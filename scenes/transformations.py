@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scenes.errors import TvrError
-from scenes.states import SceneObject, State, on_grid
-from scenes.world import ATTRIBUTES, World
+from star_tvr.scenes.errors import TvrError
+from star_tvr.scenes.states import SceneObject, State, on_grid
+from star_tvr.scenes.world import ATTRIBUTES, World
 
 
 class TripletError(TvrError):

@@ -13,10 +13,10 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from scenes.cameras import Camera
-from scenes.shapes import balls
-from scenes.states import SceneObject
-from scenes.world import World
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.shapes import balls
+from star_tvr.scenes.states import SceneObject
+from star_tvr.scenes.world import World
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

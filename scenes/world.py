@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scenes.shapes import Shape
+from star_tvr.scenes.shapes import Shape
 
 LOOKS = ("color", "shape", "size", "material")
 ATTRIBUTES = (*LOOKS, "position")
@@ -97,7 +97,7 @@ class World:
     def values(self, attribute: str) -> tuple[str, ...]:
         """Every value that a transformation may give to `attribute`, in vocabulary order.
 
-        >>> from schemas.config import load_config
+        >>> from star_tvr.schemas.config import load_config
         >>> World.from_config(load_config("star")["world"]).values("size")
         ('small', 'medium', 'large')
         """

@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from scenes.errors import DataError
-from schemas.checks import read_json
-from schemas.config import Config, differences, load_config, preset_names
-from schemas.dataset import Dataset, dumps_line, write_whole
+from star_tvr.scenes.errors import DataError
+from star_tvr.schemas.checks import read_json
+from star_tvr.schemas.config import Config, differences, load_config, preset_names
+from star_tvr.schemas.dataset import Dataset, dumps_line, write_whole
 
 MARK = "<!-- Written by tvr. Without this line, tvr leaves the file alone. -->"
 

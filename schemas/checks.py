@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry, Resource
 
-from scenes.errors import DataError, TvrError
+from star_tvr.scenes.errors import DataError, TvrError
 
 FOLDER = Path(__file__).parent
 

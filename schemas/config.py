@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 import numpy as np
 import yaml
 
-from scenes.cameras import Camera
-from scenes.errors import ConfigError, TvrError
-from scenes.shapes import Shape
-from schemas.checks import check
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.errors import ConfigError, TvrError
+from star_tvr.scenes.shapes import Shape
+from star_tvr.schemas.checks import check
 
 PRESETS = Path(__file__).parent.parent / "scenes" / "presets"
 

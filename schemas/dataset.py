@@ -11,11 +11,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from scenes.errors import DataError, TvrError
-from scenes.world import World
-from schemas.checks import check, parse_json, read_jsonl, read_text
-from schemas.config import Config, load_config, merge
-from schemas.records import SCHEMA_VERSION, Pair, Sample
+from star_tvr.scenes.errors import DataError, TvrError
+from star_tvr.scenes.world import World
+from star_tvr.schemas.checks import check, parse_json, read_jsonl, read_text
+from star_tvr.schemas.config import Config, load_config, merge
+from star_tvr.schemas.records import SCHEMA_VERSION, Pair, Sample
 
 SAMPLES_PER_FOLDER = 1000
 FORMER = "former"

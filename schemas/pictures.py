@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from scenes.errors import DataError
+from star_tvr.scenes.errors import DataError
 
 
 def decode_png(content: bytes, where: str | Path) -> PIL.Image.Image:

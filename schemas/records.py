@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scenes.cameras import Camera
-from scenes.plans import Light, Plan
-from scenes.states import SceneObject, State
-from scenes.transformations import Transformation, answer_text
-from scenes.world import World
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.plans import Light, Plan
+from star_tvr.scenes.states import SceneObject, State
+from star_tvr.scenes.transformations import Transformation, answer_text
+from star_tvr.scenes.world import World
 
 SCHEMA_VERSION = 1
 

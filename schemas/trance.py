@@ -7,16 +7,16 @@ of its published code. Positions there are whole steps of a grid, `[ix, iy]`.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scenes.cameras import Camera
-from scenes.errors import DataError
-from scenes.plans import Light, Plan
-from scenes.rules import move_type
-from scenes.states import SceneObject, State, on_grid
-from scenes.transformations import Transformation, transform
-from scenes.world import World
-from schemas.config import Config, load_config
-from schemas.dataset import sample_id
-from schemas.records import Sample
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.plans import Light, Plan
+from star_tvr.scenes.rules import move_type
+from star_tvr.scenes.states import SceneObject, State, on_grid
+from star_tvr.scenes.transformations import Transformation, transform
+from star_tvr.scenes.world import World
+from star_tvr.schemas.config import Config, load_config
+from star_tvr.schemas.dataset import sample_id
+from star_tvr.schemas.records import Sample
 
 OBJECTS = 10
 """TRANCE's loaders number the objects of every scene from 0 to 9."""

@@ -16,10 +16,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from generator.blender import PACKAGES
+from star_tvr.generator.blender import PACKAGES
 
 ROOT = Path(__file__).parent.parent
-OURS = {"examples", "generator", "scenes", "schemas", "training", "tvr"}
+PACKAGE = ROOT / "star_tvr"
+OURS = {"examples", "star_tvr"}
 FROM_BPY = {"_cycles", "bmesh", "mathutils"}
 
 project = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -62,8 +63,7 @@ def imports(file: Path) -> set[str]:
 def test_every_import_is_declared() -> None:
     declared = {canonicalize_name(r.name) for r in [*dependencies, *extras["ray"]]}
     providers = packages_distributions()
-    files = [ROOT / "tvr.py", *(f for p in OURS - {"tvr"} for f in (ROOT / p).rglob("*.py"))]
-    for file in files:
+    for file in (*PACKAGE.glob("*.py"), *PACKAGE.glob("*/**/*.py")):
         for name in imports(file) - OURS - FROM_BPY - set(sys.stdlib_module_names):
             candidates = {canonicalize_name(d) for d in providers.get(name, [name])}
             assert candidates & declared, f"{file.relative_to(ROOT)} imports {name}"
@@ -71,10 +71,9 @@ def test_every_import_is_declared() -> None:
 
 def test_every_file_of_a_package_is_packaged() -> None:
     patterns = project["tool"]["setuptools"]["package-data"]["*"]
-    for package in OURS - {"tvr"}:
-        for file in (ROOT / package).rglob("*"):
-            if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".py":
-                assert any(file.match(pattern) for pattern in patterns), file
+    for file in PACKAGE.glob("*/**/*"):
+        if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".py":
+            assert any(file.match(pattern) for pattern in patterns), file
 
 
 def test_set_up_installs_the_libraries_that_doctor_knows() -> None:

@@ -8,11 +8,11 @@ import yaml
 
 from examples.proof import __main__ as proof
 from examples.proof import document, stages
-from scenes.errors import TvrError
-from schemas.config import load_config as scene_config
-from schemas.dataset import dumps, manifest
-from training.config import load_config
-from training.rewards import PRESETS
+from star_tvr.scenes.errors import TvrError
+from star_tvr.schemas.config import load_config as scene_config
+from star_tvr.schemas.dataset import dumps, manifest
+from star_tvr.training.config import load_config
+from star_tvr.training.rewards import PRESETS
 
 OUT = Path("proof")
 POLICIES = [*stages.CORE, *stages.FURTHER]

@@ -37,7 +37,7 @@ def test_commands_have_help(command):
 
 LOADED = """
 import json, sys
-import tvr
+from star_tvr import tvr
 try:
     tvr.main(json.loads(sys.argv[1]))
 except SystemExit as end:

@@ -18,7 +18,14 @@ with the answer string as `reward_model.ground_truth` of every row.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from training.rewards import Matching, Truth, Weights, accuracy_reward, format_reward, score
+from star_tvr.training.rewards import (
+    Matching,
+    Truth,
+    Weights,
+    accuracy_reward,
+    format_reward,
+    score,
+)
 
 
 def verifiers_rewards(

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from scenes.transformations import Transformation, TripletError, answer_text
+from star_tvr.scenes.transformations import Transformation, TripletError, answer_text
 
 Prediction = Transformation | str
 """A triplet, or the text of a piece of the answer that is none: a wrong prediction."""

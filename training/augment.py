@@ -8,11 +8,11 @@ keep their values.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from scenes.errors import ConfigError
-from scenes.states import SceneObject, State, on_grid
-from scenes.transformations import Transformation
-from scenes.world import World
-from schemas.records import Image, Sample
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.states import SceneObject, State, on_grid
+from star_tvr.scenes.transformations import Transformation
+from star_tvr.scenes.world import World
+from star_tvr.schemas.records import Image, Sample
 
 
 def renumber(sample: Sample, new: Sequence[int]) -> Sample:

@@ -10,13 +10,13 @@ from typing import Any
 
 from rich.table import Table
 
-from scenes.plans import Plan
-from scenes.transformations import Transformation
-from scenes.world import World
-from schemas.records import Pair
-from training.answers import compose
-from training.metrics import METRICS, SILENCE, enumeration, item_of, score_items
-from training.rewards import score
+from star_tvr.scenes.plans import Plan
+from star_tvr.scenes.transformations import Transformation
+from star_tvr.scenes.world import World
+from star_tvr.schemas.records import Pair
+from star_tvr.training.answers import compose
+from star_tvr.training.metrics import METRICS, SILENCE, enumeration, item_of, score_items
+from star_tvr.training.rewards import score
 
 SHOWN = ("tacc", "object", "pair", "ndiff")
 """Metrics in the table, before the reward."""

@@ -17,19 +17,19 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from scenes.errors import ConfigError, TrainingError, TvrError
-from schemas.checks import check
-from schemas.config import merge, parse_override, read_yaml
-from schemas.dataset import Dataset
-from schemas.records import Pair
-from training.augment import check_directions
-from training.exported import Exported, is_dataset, open_dataset
-from training.models import TINY, Lora, check_model, load_processor, quiet_libraries
-from training.prompts import PromptConfig
-from training.rewards import Matching, Weights, resolve_weights
-from training.rows import RowReader, RowsConfig, choose_pairs
-from training.scene_rewards import Extra
-from training.traces import TraceConfig
+from star_tvr.scenes.errors import ConfigError, TrainingError, TvrError
+from star_tvr.schemas.checks import check
+from star_tvr.schemas.config import merge, parse_override, read_yaml
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.records import Pair
+from star_tvr.training.augment import check_directions
+from star_tvr.training.exported import Exported, is_dataset, open_dataset
+from star_tvr.training.models import TINY, Lora, check_model, load_processor, quiet_libraries
+from star_tvr.training.prompts import PromptConfig
+from star_tvr.training.rewards import Matching, Weights, resolve_weights
+from star_tvr.training.rows import RowReader, RowsConfig, choose_pairs
+from star_tvr.training.scene_rewards import Extra
+from star_tvr.training.traces import TraceConfig
 
 if TYPE_CHECKING:
     from trl import GRPOConfig, SFTConfig

@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from scenes.errors import ConfigError, TvrError
-from training.local import trained_with
-from training.prompts import Message, with_images
-from training.questions import Answer, Decoding, Question
-from training.rows import RowReader
+from star_tvr.scenes.errors import ConfigError, TvrError
+from star_tvr.training.local import trained_with
+from star_tvr.training.prompts import Message, with_images
+from star_tvr.training.questions import Answer, Decoding, Question
+from star_tvr.training.rows import RowReader
 
 if TYPE_CHECKING:
     from openai import APIStatusError

@@ -10,16 +10,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from scenes.errors import ConfigError, DataError
-from schemas.checks import read_json
-from schemas.dataset import dumps, dumps_line, write_whole
-from training.endpoint import CapReached, EndpointError
-from training.exported import open_dataset
-from training.local import LocalModel
-from training.metrics import Report, read_predictions, score_file
-from training.prompts import PromptConfig
-from training.questions import Answer, Answerer, Decoding, Question
-from training.rows import RowReader, exchanged
+from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.schemas.checks import read_json
+from star_tvr.schemas.dataset import dumps, dumps_line, write_whole
+from star_tvr.training.endpoint import CapReached, EndpointError
+from star_tvr.training.exported import open_dataset
+from star_tvr.training.local import LocalModel
+from star_tvr.training.metrics import Report, read_predictions, score_file
+from star_tvr.training.prompts import PromptConfig
+from star_tvr.training.questions import Answer, Answerer, Decoding, Question
+from star_tvr.training.rows import RowReader, exchanged
 
 
 def run(

@@ -12,9 +12,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scenes.errors import DataError
-from schemas.dataset import Dataset, parse_manifest
-from schemas.records import PAIR_KEYS
+from star_tvr.scenes.errors import DataError
+from star_tvr.schemas.dataset import Dataset, parse_manifest
+from star_tvr.schemas.records import PAIR_KEYS
 
 if TYPE_CHECKING:
     import datasets

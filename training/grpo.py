@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from schemas.dataset import Dataset
-from training import sft
-from training.answers import completion_text, parse, parse_truth
-from training.config import (
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.training import sft
+from star_tvr.training.answers import completion_text, parse, parse_truth
+from star_tvr.training.config import (
     TrainConfig,
     check_config,
     load_stages,
@@ -16,8 +16,8 @@ from training.config import (
     run_from_command_line,
     trainer_arguments,
 )
-from training.rewards import RewardFunction, accuracy_reward, format_reward
-from training.scene_rewards import extra_rewards
+from star_tvr.training.rewards import RewardFunction, accuracy_reward, format_reward
+from star_tvr.training.scene_rewards import extra_rewards
 
 
 def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
@@ -46,7 +46,7 @@ def train(config: TrainConfig) -> Path:
     dataset = check_config(config)
     from trl import GRPOTrainer
 
-    from training import runs
+    from star_tvr.training import runs
 
     return runs.train(config, dataset, GRPOTrainer, reward_funcs=reward_functions(config, dataset))
 

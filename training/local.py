@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scenes.errors import ConfigError
-from schemas.config import read_yaml
-from training.models import (
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.schemas.config import read_yaml
+from star_tvr.training.models import (
     check_model,
     load_adapter,
     load_model,
     load_processor,
     quiet_libraries,
 )
-from training.prompts import Message, with_images
-from training.questions import Answer, Decoding, Question
-from training.rows import RowReader
+from star_tvr.training.prompts import Message, with_images
+from star_tvr.training.questions import Answer, Decoding, Question
+from star_tvr.training.rows import RowReader
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,18 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from scenes.cameras import angle_between
-from scenes.errors import DataError
-from scenes.plans import Plan
-from scenes.rules import overlapping
-from scenes.seeds import stream
-from scenes.states import State, visible_objects
-from scenes.transformations import Transformation, TripletError, apply, replay
-from scenes.world import World
-from schemas.checks import check, parse_json, read_text
-from schemas.dataset import Dataset
-from schemas.records import Pair
-from training.answers import Prediction, compose, parse
+from star_tvr.scenes.cameras import angle_between
+from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.plans import Plan
+from star_tvr.scenes.rules import overlapping
+from star_tvr.scenes.seeds import stream
+from star_tvr.scenes.states import State, visible_objects
+from star_tvr.scenes.transformations import Transformation, TripletError, apply, replay
+from star_tvr.scenes.world import World
+from star_tvr.schemas.checks import check, parse_json, read_text
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.records import Pair
+from star_tvr.training.answers import Prediction, compose, parse
 
 Floats = NDArray[np.float64]
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scenes.cameras import Camera
-from scenes.errors import ConfigError, TrainingError
-from scenes.seeds import derive
-from scenes.world import ATTRIBUTES, World
-from training.prompts import SYSTEM, PromptConfig, legend, rules
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.errors import ConfigError, TrainingError
+from star_tvr.scenes.seeds import derive
+from star_tvr.scenes.world import ATTRIBUTES, World
+from star_tvr.training.prompts import SYSTEM, PromptConfig, legend, rules
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel

@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from scenes.cameras import Camera
-from scenes.language import object_words
-from scenes.states import SceneObject
-from scenes.world import World
-from schemas.config import Config
-from schemas.records import Pair, Sample
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.language import object_words
+from star_tvr.scenes.states import SceneObject
+from star_tvr.scenes.world import World
+from star_tvr.schemas.config import Config
+from star_tvr.schemas.records import Pair, Sample
 
 Style = Literal["full", "compact"]
 Location = Literal["pixel", "cell", "none"]
@@ -259,7 +259,7 @@ def rules(world: World, config: Config, initial: Camera) -> list[str]:
 def example_answer(world: World, attributes: Sequence[str]) -> str:
     """A well-formed answer made of the vocabulary alone, the same for every sample.
 
-    >>> from schemas.config import load_config
+    >>> from star_tvr.schemas.config import load_config
     >>> example_answer(World.from_config(load_config("star")["world"]), ["color", "size"])
     '0.color.gray, 1.size.small'
     """

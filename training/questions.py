@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from scenes.errors import ConfigError
-from scenes.seeds import derive
-from schemas.records import Pair
-from training.rows import RowReader
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.seeds import derive
+from star_tvr.schemas.records import Pair
+from star_tvr.training.rows import RowReader
 
 
 class Question(NamedTuple):

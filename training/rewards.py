@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 from scipy.optimize import linear_sum_assignment
 
-from scenes.errors import ConfigError
-from scenes.transformations import Transformation
-from training.answers import Prediction, completion_text, parse, parse_truth
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.transformations import Transformation
+from star_tvr.training.answers import Prediction, completion_text, parse, parse_truth
 
 Truth = str | Iterable[str | Transformation]
 Matching = Literal["one-to-one", "independent"]

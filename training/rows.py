@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from scenes.errors import ConfigError, DataError
-from scenes.seeds import derive, stream
-from scenes.transformations import answer_text
-from schemas.dataset import Dataset
-from schemas.records import PAIR_KEYS, Pair, Sample
-from training.augment import mirror, renumber, reverse
-from training.exported import Exported
-from training.prompts import PromptConfig, answer_completion, build_prompt
-from training.traces import Facts, TraceConfig, facts_of, write_trace
+from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.scenes.seeds import derive, stream
+from star_tvr.scenes.transformations import answer_text
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.records import PAIR_KEYS, Pair, Sample
+from star_tvr.training.augment import mirror, renumber, reverse
+from star_tvr.training.exported import Exported
+from star_tvr.training.prompts import PromptConfig, answer_completion, build_prompt
+from star_tvr.training.traces import Facts, TraceConfig, facts_of, write_trace
 
 if TYPE_CHECKING:
     import datasets

@@ -27,12 +27,12 @@ from transformers import PrinterCallback, ProcessorMixin, Trainer, TrainerCallba
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
-from scenes.errors import ConfigError, TrainingError
-from scenes.world import World
-from schemas.checks import read_json, read_text
-from schemas.config import read_yaml
-from schemas.dataset import Dataset, dumps, dumps_line, write_whole
-from training.config import (
+from star_tvr.scenes.errors import ConfigError, TrainingError
+from star_tvr.scenes.world import World
+from star_tvr.schemas.checks import read_json, read_text
+from star_tvr.schemas.config import read_yaml
+from star_tvr.schemas.dataset import Dataset, dumps, dumps_line, write_whole
+from star_tvr.training.config import (
     STAGES,
     TrainConfig,
     reader,
@@ -40,7 +40,7 @@ from training.config import (
     rows_of_run,
     trainer_arguments,
 )
-from training.models import (
+from star_tvr.training.models import (
     TINY,
     build_tiny,
     load_adapter,
@@ -49,7 +49,7 @@ from training.models import (
     lora_config,
     quiet_libraries,
 )
-from training.rows import build_rows, choose_pairs, difficulties, stream_rows
+from star_tvr.training.rows import build_rows, choose_pairs, difficulties, stream_rows
 
 LIBRARIES = ("accelerate", "datasets", "peft", "tokenizers", "torch", "transformers", "trl")
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
-from schemas.records import Pair
-from training.answers import completion_text, parse
-from training.rewards import RewardFunction
-from training.traces import Facts, Report, check_trace, reasoning_of
+from star_tvr.schemas.records import Pair
+from star_tvr.training.answers import completion_text, parse
+from star_tvr.training.rewards import RewardFunction
+from star_tvr.training.traces import Facts, Report, check_trace, reasoning_of
 
 RELATIONS_WANTED = 2
 """True relations in a picture that earn the full reference reward."""

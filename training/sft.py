@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from training.config import (
+from star_tvr.training.config import (
     TrainConfig,
     check_config,
     load_stages,
@@ -31,7 +31,7 @@ def train(config: TrainConfig) -> Path:
     dataset = check_config(config)
     from trl import SFTTrainer
 
-    from training import runs
+    from star_tvr.training import runs
 
     return runs.train(config, dataset, SFTTrainer)
 

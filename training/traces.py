@@ -17,14 +17,14 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from scenes.language import LOOKS_IN_WORDS, object_words
-from scenes.seeds import Key, stream
-from scenes.states import SceneObject
-from scenes.transformations import Transformation
-from scenes.visibility import REFERENCE_PIXELS
-from scenes.world import LOOKS, World
-from schemas.config import Config
-from schemas.records import Image, Pair, Sample
+from star_tvr.scenes.language import LOOKS_IN_WORDS, object_words
+from star_tvr.scenes.seeds import Key, stream
+from star_tvr.scenes.states import SceneObject
+from star_tvr.scenes.transformations import Transformation
+from star_tvr.scenes.visibility import REFERENCE_PIXELS
+from star_tvr.scenes.world import LOOKS, World
+from star_tvr.schemas.config import Config
+from star_tvr.schemas.records import Image, Pair, Sample
 
 Box = tuple[int, int, int, int]
 """(x0, y0, x1, y1) in pixels of the stored image from its top left, x1 and y1 excluded."""

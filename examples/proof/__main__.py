@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from examples.proof import document, stages
-from scenes.errors import TvrError
-from schemas.checks import read_json
-from schemas.dataset import dumps, write_whole
+from star_tvr.scenes.errors import TvrError
+from star_tvr.schemas.checks import read_json
+from star_tvr.schemas.dataset import dumps, write_whole
 
 
 class ProofError(TvrError):
@@ -70,7 +70,7 @@ class Proof:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         with log.open("w") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tvr", *arguments],
+                [sys.executable, "-m", "star_tvr.tvr", *arguments],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=environment,

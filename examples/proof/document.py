@@ -16,11 +16,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from examples.proof import stages
-from scenes.errors import TvrError
-from schemas.checks import read_json
-from schemas.config import read_yaml
-from schemas.dataset import Dataset, write_whole
-from training.metrics import (
+from star_tvr.scenes.errors import TvrError
+from star_tvr.schemas.checks import read_json
+from star_tvr.schemas.config import read_yaml
+from star_tvr.schemas.dataset import Dataset, write_whole
+from star_tvr.training.metrics import (
     Comparison,
     Estimate,
     Item,
@@ -30,9 +30,9 @@ from training.metrics import (
     read_predictions,
     score_items,
 )
-from training.prompts import PromptConfig
-from training.rewards import PRESETS, score
-from training.rows import RowReader, open_image
+from star_tvr.training.prompts import PromptConfig
+from star_tvr.training.rewards import PRESETS, score
+from star_tvr.training.rows import RowReader, open_image
 
 HERE = Path(__file__).parent
 

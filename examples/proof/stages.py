@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from training.config import Kind
+from star_tvr.training.config import Kind
 
 HERE = Path(__file__).parent
 TESTS = ("test_id", "test_ood")

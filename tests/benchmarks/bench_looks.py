@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from generator import blender
-from generator.frames import render_frame
-from generator.stage import Stage
-from scenes.cameras import Camera
-from scenes.plans import Light
-from scenes.seeds import stream
-from scenes.states import SceneObject, State
-from scenes.visibility import look
-from scenes.world import LOOKS, World
-from schemas.config import Config, load_config
+from star_tvr.generator import blender
+from star_tvr.generator.frames import render_frame
+from star_tvr.generator.stage import Stage
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.plans import Light
+from star_tvr.scenes.seeds import stream
+from star_tvr.scenes.states import SceneObject, State
+from star_tvr.scenes.visibility import look
+from star_tvr.scenes.world import LOOKS, World
+from star_tvr.schemas.config import Config, load_config
 
 LEAST_PIXELS = 300
 LEAST_VISIBLE = 0.97

@@ -14,13 +14,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from generator import blender
-from generator.frames import render_frame
-from generator.stage import Stage
-from scenes.sampler import Sampler
-from scenes.states import visible_objects
-from scenes.visibility import look
-from schemas.config import load_config
+from star_tvr.generator import blender
+from star_tvr.generator.frames import render_frame
+from star_tvr.generator.stage import Stage
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.scenes.states import visible_objects
+from star_tvr.scenes.visibility import look
+from star_tvr.schemas.config import load_config
 
 STAGES = {
     "task (balance.task)": "task",

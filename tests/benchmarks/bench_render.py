@@ -17,12 +17,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from generator import blender
-from generator.stage import Stage
-from generator.storage import store
-from generator.worker import make_sample, resident
-from scenes.sampler import Sampler
-from schemas.config import load_config
+from star_tvr.generator import blender
+from star_tvr.generator.stage import Stage
+from star_tvr.generator.storage import store
+from star_tvr.generator.worker import make_sample, resident
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.schemas.config import load_config
 
 
 class TimedStage(Stage):

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from training.answers import parse
-from training.rewards import score
+from star_tvr.training.answers import parse
+from star_tvr.training.rewards import score
 
 TRUTH = "2.color.cyan, 0.size.small, 3.shape.cube, 5.material.glass"
 REASONING = "The red cube left of the large sphere in the first image is cyan in the second. " * 5

@@ -22,19 +22,19 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from generator.labels import image_labels
-from scenes.sampler import Sampler
-from scenes.seeds import stream
-from scenes.states import visible_objects
-from scenes.visibility import look
-from schemas.config import Config, load_config
-from schemas.dataset import Dataset, commit_sample, dumps, manifest
-from schemas.records import Pair, Sample
-from training import grpo, runs
-from training.config import resolve, trainer_arguments
-from training.prompts import PromptConfig
-from training.rows import RowReader
-from training.traces import TraceConfig, check_trace, facts_of, write_trace
+from star_tvr.generator.labels import image_labels
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.scenes.seeds import stream
+from star_tvr.scenes.states import visible_objects
+from star_tvr.scenes.visibility import look
+from star_tvr.schemas.config import Config, load_config
+from star_tvr.schemas.dataset import Dataset, commit_sample, dumps, manifest
+from star_tvr.schemas.records import Pair, Sample
+from star_tvr.training import grpo, runs
+from star_tvr.training.config import resolve, trainer_arguments
+from star_tvr.training.prompts import PromptConfig
+from star_tvr.training.rows import RowReader
+from star_tvr.training.traces import TraceConfig, check_trace, facts_of, write_trace
 
 PRESETS = ("star", "view", "trance", "random-view", "orbit")
 STYLES = [TraceConfig(style, boxes=b) for style in ("trace", "compact") for b in (False, True)]

@@ -27,13 +27,13 @@ from rich.console import Console
 from rich.table import Table
 from scipy.ndimage import gaussian_filter
 
-from generator import blender
-from generator.frames import render_frame
-from generator.stage import Stage
-from scenes.plans import Plan
-from scenes.sampler import Sampler
-from scenes.states import visible_objects
-from schemas.config import QUALITIES, Config, load_config
+from star_tvr.generator import blender
+from star_tvr.generator.frames import render_frame
+from star_tvr.generator.stage import Stage
+from star_tvr.scenes.plans import Plan
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.scenes.states import visible_objects
+from star_tvr.schemas.config import QUALITIES, Config, load_config
 
 SCENES = 8
 LEAST_GLASS = 3

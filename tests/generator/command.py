@@ -82,7 +82,7 @@ class Running:
                 command = (folder / "cmdline").read_bytes()
             except OSError:
                 continue  # it has ended
-            if parent == self.process.pid and b"generator.worker" in command:
+            if parent == self.process.pid and b"star_tvr.generator.worker" in command:
                 found.append(int(folder.name))
         return found
 

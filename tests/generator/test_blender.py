@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from generator import blender
-from scenes.errors import ConfigError, RenderError
+from star_tvr.generator import blender
+from star_tvr.scenes.errors import ConfigError, RenderError
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,14 +101,14 @@ def test_every_missing_library_is_named_at_once(monkeypatch):
 
 RENDER_TWICE = """
 import hashlib, json, os, sys
-from generator import blender
+from star_tvr.generator import blender
 stdout = blender.start()
-from generator.frames import render_frame
-from generator.stage import Stage
-from scenes.cameras import Camera
-from scenes.plans import Light
-from scenes.states import SceneObject
-from schemas.config import load_config
+from star_tvr.generator.frames import render_frame
+from star_tvr.generator.stage import Stage
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.plans import Light
+from star_tvr.scenes.states import SceneObject
+from star_tvr.schemas.config import load_config
 
 stage = Stage(load_config("trance", ["image.width=64", "image.height=48", "render.samples=4"]))
 stage.light({"key": Light((6.0, -3.0, 4.0), (1.0, 1.0, 1.0), 0.5, 300.0)})

@@ -10,11 +10,11 @@ import datasets
 import pytest
 import yaml
 
-from schemas.card import MARK, card, recipe, recipe_file, summarise, write_card
-from schemas.config import load_config, preset_names
-from schemas.dataset import Dataset
+from star_tvr.schemas.card import MARK, card, recipe, recipe_file, summarise, write_card
+from star_tvr.schemas.config import load_config, preset_names
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.training.exports.export import export
 from tests.generator.command import SMALLEST, contents, refused, render, sets, tvr
-from training.exports.export import export
 
 
 def front_matter(root):

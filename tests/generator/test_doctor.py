@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from generator import doctor
+from star_tvr.generator import doctor
 
 
 def shown(report: doctor.Report) -> str:
@@ -58,7 +58,7 @@ def test_a_missing_system_library_is_named_with_its_package(
 def test_asking_loads_neither_blender_nor_torch() -> None:
     code = """
 import sys
-from generator import doctor
+from star_tvr.generator import doctor
 doctor.examine()
 assert not {"bpy", "torch"} & set(sys.modules)
 """

@@ -16,17 +16,17 @@ import pytest
 import webdataset
 import yaml
 
-from scenes.errors import ConfigError, DataError
-from scenes.rules import same_looks
-from scenes.states import SceneObject
-from scenes.transformations import Transformation, parse_transformation, replay
-from schemas.dataset import Dataset
-from schemas.pictures import decode_png
-from schemas.records import Pair
+from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.scenes.rules import same_looks
+from star_tvr.scenes.states import SceneObject
+from star_tvr.scenes.transformations import Transformation, parse_transformation, replay
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.pictures import decode_png
+from star_tvr.schemas.records import Pair
+from star_tvr.training.exports import shards, tables
+from star_tvr.training.exports.export import FORMATS, export
+from star_tvr.training.exports.items import read_checked
 from tests.generator.command import refused, tvr
-from training.exports import shards, tables
-from training.exports.export import FORMATS, export
-from training.exports.items import read_checked
 
 SPLITS = ["train", "val", "test_id", "test_ood"]
 

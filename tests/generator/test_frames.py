@@ -6,7 +6,7 @@ import numpy as np
 import OpenEXR
 import pytest
 
-from generator.frames import (
+from star_tvr.generator.frames import (
     DEPTH_SCALE,
     depth_steps,
     normal_colors,
@@ -14,14 +14,14 @@ from generator.frames import (
     render_frame,
     to_srgb,
 )
-from generator.materials import to_linear
-from generator.stage import Stage
-from scenes.cameras import Camera
-from scenes.errors import RenderError
-from scenes.plans import Light
-from scenes.states import SceneObject
-from scenes.world import World
-from schemas.config import load_config
+from star_tvr.generator.materials import to_linear
+from star_tvr.generator.stage import Stage
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.errors import RenderError
+from star_tvr.scenes.plans import Light
+from star_tvr.scenes.states import SceneObject
+from star_tvr.scenes.world import World
+from star_tvr.schemas.config import load_config
 
 CONFIG = load_config(
     "trance",

@@ -14,8 +14,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from generator.gallery import script_json
-from schemas.dataset import Dataset
+from star_tvr.generator.gallery import script_json
+from star_tvr.schemas.dataset import Dataset
 from tests.generator.browser import browser
 from tests.generator.command import refused, tvr
 
@@ -414,7 +414,7 @@ def test_nothing_is_asked_of_the_network(page):
 
 def test_many_samples_are_linked(data, chrome, monkeypatch):
     """Where full pictures are too many to be in the page, it finds them beside it."""
-    from generator import gallery
+    from star_tvr.generator import gallery
 
     monkeypatch.setattr(gallery, "EMBED", 1000)
     dataset = Dataset.open(data)
@@ -432,7 +432,7 @@ def test_many_samples_are_linked(data, chrome, monkeypatch):
 
 
 def test_pictures_that_are_gone(data, chrome, tmp_path, monkeypatch):
-    from generator import gallery
+    from star_tvr.generator import gallery
 
     monkeypatch.setattr(gallery, "EMBED", 0)
     copy = shutil.copytree(data, tmp_path / "copy")

@@ -11,14 +11,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from generator.import_trance import parse_attributes, prepare_import
-from generator.validate import validate
-from scenes.errors import ConfigError, DataError
-from scenes.rules import same_looks
-from scenes.transformations import answer_text
-from schemas.dataset import Dataset
+from star_tvr.generator.import_trance import parse_attributes, prepare_import
+from star_tvr.generator.validate import validate
+from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.scenes.rules import same_looks
+from star_tvr.scenes.transformations import answer_text
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.training.exports.export import export
 from tests.generator.command import refused, tvr
-from training.exports.export import export
 
 WIDTH, HEIGHT = 160, 120
 PROPERTIES: dict[str, Any] = {

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generator.labels import image_labels, measure, visibility
-from scenes.relations import relations
-from scenes.sampler import Sampler
-from scenes.states import visible_objects
-from scenes.visibility import look
-from schemas.config import load_config
+from star_tvr.generator.labels import image_labels, measure, visibility
+from star_tvr.scenes.relations import relations
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.scenes.states import visible_objects
+from star_tvr.scenes.visibility import look
+from star_tvr.schemas.config import load_config
 
 TRANCE = Sampler.from_config(load_config("trance"))
 

@@ -6,8 +6,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from generator.validate import validate
-from schemas.dataset import Dataset
+from star_tvr.generator.validate import validate
+from star_tvr.schemas.dataset import Dataset
 from tests.generator.command import ROUGH, render
 
 

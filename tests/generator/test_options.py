@@ -13,12 +13,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from generator.process import REPO, BlenderProcess, Job, Options
-from generator.render import render as render_samples
-from generator.storage import store
-from scenes.errors import ConfigError, DataError, RenderError
-from schemas.config import QUALITIES, load_config
-from schemas.dataset import Dataset
+from star_tvr.generator.process import HOME, BlenderProcess, Job, Options
+from star_tvr.generator.render import render as render_samples
+from star_tvr.generator.storage import store
+from star_tvr.scenes.errors import ConfigError, DataError, RenderError
+from star_tvr.schemas.config import QUALITIES, load_config
+from star_tvr.schemas.dataset import Dataset
 from tests.generator.command import (
     SMALL,
     SMALLEST,
@@ -233,7 +233,7 @@ def test_depth_and_normals_agree_with_the_labels(extras):
 
 OPEN = """
 import json, sys
-from generator import blender
+from star_tvr.generator import blender
 stdout = blender.start()
 bpy = blender.load()
 bpy.ops.wm.open_mainfile(filepath=sys.argv[1])
@@ -248,7 +248,7 @@ def test_the_blend_file_opens_with_the_scene(extras):
     (folder,) = samples(extras)
     image = document["images"][-1]
     command = [sys.executable, "-c", OPEN, str(folder / image["blend"])]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     engine, shown, camera = json.loads(done.stdout)
     assert (engine, shown) == ("CYCLES", len(image["objects"]))
@@ -297,7 +297,7 @@ def test_a_file_may_name_a_quality_and_differ_from_it(tmp_path):
 
 def test_reproducible_is_an_error_where_it_cannot_be(tmp_path, monkeypatch):
     """Processes that are started without the preparation cannot keep the promise."""
-    monkeypatch.setattr("generator.process.reproducible_command", list)
+    monkeypatch.setattr("star_tvr.generator.process.reproducible_command", list)
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     with pytest.raises(ConfigError, match="--reproducible: .* addresses"):
         list(render_samples(tmp_path / "d", TINY, [Job(0)], 1, Options(reproducible=True)))

@@ -7,9 +7,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from generator.validate import validate
-from schemas.config import load_config
-from schemas.dataset import Dataset, expected_views, sample_folder
+from star_tvr.generator.validate import validate
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.dataset import Dataset, expected_views, sample_folder
 
 
 def found(root):
@@ -119,7 +119,7 @@ def test_a_mask_shifted_with_its_labels(copy):
 
 @pytest.mark.parametrize("preset", ["star", "trance", "basic", "view", "random-view", "orbit"])
 def test_expected_views_are_those_of_plans(preset):
-    from scenes.sampler import Sampler
+    from star_tvr.scenes.sampler import Sampler
 
     config = load_config(preset)
     assert expected_views(config) == set(Sampler.from_config(config).plan(0).views)

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from generator.plans import write_plans
-from scenes.errors import DataError
-from scenes.sampler import Sampler
-from schemas.config import load_config
-from schemas.records import plan_from_json
+from star_tvr.generator.plans import write_plans
+from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.records import plan_from_json
 from tests.generator.command import tvr
 
 OPTIONS = ["--plan-only", "--config", "star", "--num-samples", "30"]

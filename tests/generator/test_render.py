@@ -15,11 +15,11 @@ import PIL.Image
 import pytest
 from referencing import Registry, Resource
 
-from generator.process import REPO
-from generator.render import prepare
-from generator.render import render as render_samples
-from schemas.config import load_config
-from schemas.dataset import Dataset
+from star_tvr.generator.process import HOME
+from star_tvr.generator.render import prepare
+from star_tvr.generator.render import render as render_samples
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.dataset import Dataset
 from tests.generator.command import (
     SMALL,
     SMALLEST,
@@ -338,7 +338,7 @@ def test_workers_end_with_their_parent(tmp_path):
 WITHOUT_PYTHON = """
 import os, sys
 os.unlink(sys.executable)
-from tvr import main
+from star_tvr.tvr import main
 main(sys.argv[1:])
 """
 
@@ -350,7 +350,7 @@ def test_a_worker_that_cannot_be_started_is_an_error(tmp_path):
     out = tmp_path / "d"
     done = subprocess.run(
         [python, "-c", WITHOUT_PYTHON, "render", out, *BASIC, "2", *sets(*SMALLEST)],
-        cwd=REPO,
+        cwd=HOME,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,

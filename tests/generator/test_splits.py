@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.difficulty import RatedPair, Scene, scene_of
-from generator.schemes import SCHEMES, Options
-from generator.splits import divide, parse_hold_out, parse_proportions, split, stratify
-from scenes.errors import ConfigError
-from scenes.world import ATTRIBUTES, LOOKS, World
-from schemas.config import load_config
-from schemas.dataset import Dataset
-from schemas.records import Pair
+from star_tvr.generator.difficulty import RatedPair, Scene, scene_of
+from star_tvr.generator.schemes import SCHEMES, Options
+from star_tvr.generator.splits import divide, parse_hold_out, parse_proportions, split, stratify
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.world import ATTRIBUTES, LOOKS, World
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.records import Pair
 from tests.generator.command import refused, tvr
 
 NAMES = ["train", "val", "test_id", "test_ood"]

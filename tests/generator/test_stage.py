@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from generator import blender
-from generator.frames import render_frame
-from generator.stage import Stage
-from scenes.cameras import Camera
-from scenes.plans import Light
-from scenes.states import SceneObject
-from scenes.world import World
-from schemas.config import load_config
+from star_tvr.generator import blender
+from star_tvr.generator.frames import render_frame
+from star_tvr.generator.stage import Stage
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.plans import Light
+from star_tvr.scenes.states import SceneObject
+from star_tvr.scenes.world import World
+from star_tvr.schemas.config import load_config
 
 WIDTH, HEIGHT = 64, 48
 CONFIG = load_config(

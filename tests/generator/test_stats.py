@@ -8,8 +8,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from generator.stats import Collector, Distribution, Marginal, figures, tables
-from schemas.dataset import Dataset
+from star_tvr.generator.stats import Collector, Distribution, Marginal, figures, tables
+from star_tvr.schemas.dataset import Dataset
 from tests.generator.command import documents, refused, tvr
 
 

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from generator.stored import read_jobs, stored_job
-from scenes.errors import DataError
-from scenes.sampler import Sampler
-from schemas.config import load_config
-from schemas.records import plan_to_json
+from star_tvr.generator.stored import read_jobs, stored_job
+from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.records import plan_to_json
 
 SAMPLER = Sampler.from_config(load_config("trance"))
 PLAN = json.loads(json.dumps(plan_to_json(SAMPLER.plan(3), SAMPLER.world, 64, 48)))

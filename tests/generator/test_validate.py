@@ -9,9 +9,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from generator.labels import image_labels
-from generator.validate import validate
-from schemas.dataset import Dataset, dumps
+from star_tvr.generator.labels import image_labels
+from star_tvr.generator.validate import validate
+from star_tvr.schemas.dataset import Dataset, dumps
 from tests.generator.command import refused, tvr
 
 SAMPLE = "000003"

@@ -5,8 +5,8 @@ from functools import cache
 
 import pytest
 
-from scenes.sampler import Sampler
-from schemas.config import load_config
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.schemas.config import load_config
 
 PRESETS = ("star", "trance")
 TASKS = 10_000

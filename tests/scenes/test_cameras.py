@@ -5,9 +5,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from scenes.cameras import Camera, angle_between
-from schemas.config import load_config
-from schemas.records import camera_to_json
+from star_tvr.scenes.cameras import Camera, angle_between
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.records import camera_to_json
 from tests.scenes import reference
 
 NAMED = {

@@ -6,11 +6,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from scenes.cameras import angle_between
-from scenes.errors import ConfigError, PlanError
-from scenes.rules import violations
-from scenes.sampler import Sampler
-from schemas.config import load_config
+from star_tvr.scenes.cameras import angle_between
+from star_tvr.scenes.errors import ConfigError, PlanError
+from star_tvr.scenes.rules import violations
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.schemas.config import load_config
 
 COGENT = (
     "world.constraints=[{if: {shape: [cube]}, then: {color: [gray, blue, brown, yellow]}},"

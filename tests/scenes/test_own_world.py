@@ -2,9 +2,9 @@
 
 import pytest
 
-from scenes.sampler import Sampler
-from scenes.transformations import parse_transformation
-from schemas.config import load_config
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.scenes.transformations import parse_transformation
+from star_tvr.schemas.config import load_config
 
 OWN = """
 preset: star

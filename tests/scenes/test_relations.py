@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenes.cameras import Camera
-from scenes.relations import MARGIN, relations
-from scenes.sampler import Sampler
-from scenes.states import SceneObject
-from schemas.config import load_config
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.relations import MARGIN, relations
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.scenes.states import SceneObject
+from star_tvr.schemas.config import load_config
 
 STAR = Sampler.from_config(load_config("star"))
 OPPOSITE = {"left": "right", "right": "left", "front": "behind", "behind": "front"}

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from scenes.rules import violations
-from scenes.sampler import Sampler
-from scenes.transformations import Transformation
-from scenes.transformations import replay as final_states
-from schemas.config import load_config
-from schemas.records import plan_to_json
+from star_tvr.scenes.rules import violations
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.scenes.transformations import Transformation
+from star_tvr.scenes.transformations import replay as final_states
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.records import plan_to_json
 from tests.scenes import reference
 
 PRESETS = ("star", "trance", "basic", "event", "view", "random-view")

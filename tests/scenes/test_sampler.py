@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from scenes.errors import ConfigError, PlanError
-from scenes.sampler import Sampler
-from schemas.config import load_config
+from star_tvr.scenes.errors import ConfigError, PlanError
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.schemas.config import load_config
 
 PRESETS = ("star", "trance", "random-view")
 
@@ -34,8 +34,8 @@ def test_far_samples_need_no_earlier_ones():
 
 HASH = """
 import hashlib
-from scenes.sampler import Sampler
-from schemas.config import load_config
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.schemas.config import load_config
 sampler = Sampler.from_config(load_config("trance"))
 print(hashlib.sha256(repr([sampler.plan(i) for i in range(10)]).encode()).hexdigest())
 """

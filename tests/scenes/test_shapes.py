@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenes.shapes import Shape, balls, mesh
-from scenes.world import World
-from schemas.config import load_config
+from star_tvr.scenes.shapes import Shape, balls, mesh
+from star_tvr.scenes.world import World
+from star_tvr.schemas.config import load_config
 
 STANDARD = World.from_config(load_config("trance")["world"]).shapes
 CONE = Shape("cone", "prism", 64, 2.0, 0.0, 0.05)

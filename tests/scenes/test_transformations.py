@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenes.sampler import Sampler
-from scenes.transformations import (
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.scenes.transformations import (
     Transformation,
     TripletError,
     answer_text,
@@ -14,7 +14,7 @@ from scenes.transformations import (
     parse_transformation,
     replay,
 )
-from schemas.config import load_config
+from star_tvr.schemas.config import load_config
 
 TRANCE = Sampler.from_config(load_config("trance"))
 WORLD = TRANCE.world

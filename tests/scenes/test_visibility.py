@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from scenes.cameras import Camera
-from scenes.states import SceneObject
-from scenes.visibility import look, reference_size
-from scenes.world import World
-from schemas.config import load_config
-from schemas.records import camera_to_json
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.states import SceneObject
+from star_tvr.scenes.visibility import look, reference_size
+from star_tvr.scenes.world import World
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.records import camera_to_json
 from tests.scenes import reference
 
 WORLD = World.from_config(load_config("trance")["world"])

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from generator.labels import image_labels
-from scenes.sampler import Sampler
-from scenes.states import visible_objects
-from scenes.visibility import look
-from schemas.config import load_config
-from schemas.records import Sample
+from star_tvr.generator.labels import image_labels
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.scenes.states import visible_objects
+from star_tvr.scenes.visibility import look
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.records import Sample
 
 RENDER = {
     "engine": "CYCLES",

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
-from scenes.errors import DataError
-from schemas.checks import FOLDER as SCHEMAS
-from schemas.checks import check, parse_json, read_json, read_jsonl
-from schemas.config import load_config
-from schemas.dataset import manifest
+from star_tvr.scenes.errors import DataError
+from star_tvr.schemas.checks import FOLDER as SCHEMAS
+from star_tvr.schemas.checks import check, parse_json, read_json, read_jsonl
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.dataset import manifest
 
 
 def damaged(document, path, value):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenes.errors import ConfigError
-from schemas.config import load_config, merge, parse_override, preset_names
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.schemas.config import load_config, merge, parse_override, preset_names
 
 PRESETS = ("basic", "event", "random-view", "star", "trance", "view")
 

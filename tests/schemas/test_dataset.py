@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenes.errors import DataError
-from schemas.config import load_config
-from schemas.dataset import (
+from star_tvr.scenes.errors import DataError
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.dataset import (
     FORMER,
     Dataset,
     commit_sample,
@@ -23,7 +23,7 @@ from schemas.dataset import (
     sample_id,
     write_whole,
 )
-from schemas.records import Pair
+from star_tvr.schemas.records import Pair
 
 FILES = {"sample.json": b"{}", "initial-center.png": b"picture"}
 

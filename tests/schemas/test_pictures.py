@@ -4,7 +4,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from schemas.pictures import encode_png
+from star_tvr.schemas.pictures import encode_png
 
 
 @pytest.mark.parametrize(

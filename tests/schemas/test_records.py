@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenes.sampler import Sampler
-from schemas.checks import check
-from schemas.config import load_config
-from schemas.dataset import dumps
-from schemas.records import Pair, Sample, plan_from_json, plan_to_json
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.schemas.checks import check
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.dataset import dumps
+from star_tvr.schemas.records import Pair, Sample, plan_from_json, plan_to_json
 
 PRESETS = ("star", "trance", "random-view")
 SAMPLERS = {p: Sampler.from_config(load_config(p)) for p in PRESETS}

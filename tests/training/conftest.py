@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from schemas.dataset import Dataset
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.training import sft
+from star_tvr.training.models import TINY, build_tiny
 from tests.training.discs import make_dataset
-from training import sft
-from training.models import TINY, build_tiny
 
 SFT = {"max_steps": 16, "learning_rate": 0.01, "per_device_train_batch_size": 6, "logging_steps": 1}
 """A training after which a tiny model knows the form of an answer, and some of its words."""

@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image as Pictures
 from PIL import ImageDraw
 
-from scenes.relations import relations
-from scenes.sampler import Sampler
-from scenes.states import visible_objects
-from scenes.visibility import look
-from schemas.config import load_config
-from schemas.dataset import Dataset, commit_sample, dumps, manifest, sample_id
-from schemas.records import Image, ObjectView, Pair, Sample
+from star_tvr.scenes.relations import relations
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.scenes.states import visible_objects
+from star_tvr.scenes.visibility import look
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.dataset import Dataset, commit_sample, dumps, manifest, sample_id
+from star_tvr.schemas.records import Image, ObjectView, Pair, Sample
 
 WIDTH, HEIGHT = 64, 48
 TRAIN, TEST = 6, 2

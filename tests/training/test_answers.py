@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenes.transformations import Transformation, answer_text
-from scenes.world import World
-from schemas.config import load_config
-from training.answers import (
+from star_tvr.scenes.transformations import Transformation, answer_text
+from star_tvr.scenes.world import World
+from star_tvr.schemas.config import load_config
+from star_tvr.training.answers import (
     MAX_READ,
     UNREAD,
     completion_text,

@@ -8,22 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageOps
 
-from generator.frames import render_frame
-from generator.labels import image_labels
-from generator.stage import Stage
-from scenes.errors import ConfigError
-from scenes.sampler import Sampler
-from scenes.states import visible_objects
-from scenes.transformations import Transformation, replay
-from scenes.world import World
-from schemas.config import load_config
-from schemas.records import Pair, Sample
+from star_tvr.generator.frames import render_frame
+from star_tvr.generator.labels import image_labels
+from star_tvr.generator.stage import Stage
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.scenes.states import visible_objects
+from star_tvr.scenes.transformations import Transformation, replay
+from star_tvr.scenes.world import World
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.records import Pair, Sample
+from star_tvr.training.augment import check_directions, mirror, renumber, reverse
+from star_tvr.training.prompts import PromptConfig
+from star_tvr.training.rows import RowReader, RowsConfig, choose_pairs
+from star_tvr.training.traces import TraceConfig, check_trace
 from tests.schemas.conftest import labelled
 from tests.training.discs import TRAIN
-from training.augment import check_directions, mirror, renumber, reverse
-from training.prompts import PromptConfig
-from training.rows import RowReader, RowsConfig, choose_pairs
-from training.traces import TraceConfig, check_trace
 
 COMPACT = PromptConfig("compact", "cell")
 PRESETS = ("trance", "event", "random-view", "proof")

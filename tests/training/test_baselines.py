@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from scenes.transformations import parse_transformation
-from training.baselines import baselines, most_frequent, table
+from star_tvr.scenes.transformations import parse_transformation
+from star_tvr.training.baselines import baselines, most_frequent, table
 
 
 @pytest.fixture(scope="module")

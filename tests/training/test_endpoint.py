@@ -23,15 +23,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from scenes.errors import ConfigError, DataError
-from schemas.records import Pair
+from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.schemas.records import Pair
+from star_tvr.training import endpoint, evaluate
+from star_tvr.training.endpoint import Endpoint, EndpointError, read_completion, retry_after
+from star_tvr.training.prompts import PromptConfig
+from star_tvr.training.questions import Decoding
+from star_tvr.training.rows import RowReader
 from tests.generator.command import Running, refused, tvr
 from tests.training.discs import background
-from training import endpoint, evaluate
-from training.endpoint import Endpoint, EndpointError, read_completion, retry_after
-from training.prompts import PromptConfig
-from training.questions import Decoding
-from training.rows import RowReader
 
 SPLIT = "cross-view/test_ood"
 COMPACT = PromptConfig("compact", "cell")

@@ -7,11 +7,11 @@ import pytest
 import torch
 import yaml
 
-from scenes.errors import ConfigError, DataError
-from training import evaluate, local, sft
-from training.local import GumbelNoise, Loaded, LocalModel, find_device
-from training.prompts import PromptConfig
-from training.questions import Decoding
+from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.training import evaluate, local, sft
+from star_tvr.training.local import GumbelNoise, Loaded, LocalModel, find_device
+from star_tvr.training.prompts import PromptConfig
+from star_tvr.training.questions import Decoding
 
 COMPACT = PromptConfig("compact", "cell")
 SPLIT = "cross-view/test_ood"

@@ -12,19 +12,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from scenes.errors import ConfigError, DataError
-from schemas.records import Pair
+from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.schemas.records import Pair
+from star_tvr.training import evaluate, grpo, report, runs, sft
+from star_tvr.training.config import check_config, load_config
+from star_tvr.training.exported import MANIFEST, SAMPLE, Exported, open_dataset
+from star_tvr.training.exports import tables
+from star_tvr.training.exports.export import export
+from star_tvr.training.local import LocalModel
+from star_tvr.training.prompts import PromptConfig
+from star_tvr.training.questions import Decoding
+from star_tvr.training.rows import RowReader, RowsConfig, build_rows, stream_rows
+from star_tvr.training.traces import TraceConfig
 from tests.training.discs import TRAIN
-from training import evaluate, grpo, report, runs, sft
-from training.config import check_config, load_config
-from training.exported import MANIFEST, SAMPLE, Exported, open_dataset
-from training.exports import tables
-from training.exports.export import export
-from training.local import LocalModel
-from training.prompts import PromptConfig
-from training.questions import Decoding
-from training.rows import RowReader, RowsConfig, build_rows, stream_rows
-from training.traces import TraceConfig
 
 SPLIT = "cross-view/train"
 VARIED = RowsConfig(shuffle_objects=True, mirror=True, reverse=True)

@@ -10,14 +10,14 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from scenes.errors import DataError
-from scenes.states import SceneObject
-from scenes.world import World
-from schemas.config import load_config
-from schemas.dataset import dumps_line
-from schemas.records import Pair
-from training.answers import compose, parse_truth
-from training.metrics import (
+from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.states import SceneObject
+from star_tvr.scenes.world import World
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.dataset import dumps_line
+from star_tvr.schemas.records import Pair
+from star_tvr.training.answers import compose, parse_truth
+from star_tvr.training.metrics import (
     METRICS,
     SILENCE,
     Item,

@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from scenes.errors import ConfigError, TrainingError
-from scenes.world import World
-from schemas.config import load_config
-from training.models import (
+from star_tvr.scenes.errors import ConfigError, TrainingError
+from star_tvr.scenes.world import World
+from star_tvr.schemas.config import load_config
+from star_tvr.training.models import (
     TINY,
     Lora,
     build_tiny,

@@ -12,7 +12,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
-from training import runs, sft
+from star_tvr.training import runs, sft
 
 # Every process has a random generator of its own, so what it samples depends on how many there
 # are. Here a draw depends on the completion's place in the whole batch, and on nothing else.
@@ -50,7 +50,7 @@ def multinomial(weights, num_samples):
     return (weights.cumsum(-1) < levels).sum(-1, keepdim=True).clamp(max=weights.shape[-1] - 1)
 
 GenerationMixin.generate, torch.multinomial = counted, multinomial
-from training import grpo, sft
+from star_tvr.training import grpo, sft
 sys.exit({"grpo": grpo, "sft": sft}[sys.argv[1]].main(sys.argv[2:]))
 """
 

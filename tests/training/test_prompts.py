@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from scenes.cameras import Camera
-from scenes.world import World
-from schemas.records import Pair
-from tests.training.discs import HEIGHT, WIDTH, make_config, make_sample
-from training.answers import parse
-from training.prompts import (
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.world import World
+from star_tvr.schemas.records import Pair
+from star_tvr.training.answers import parse
+from star_tvr.training.prompts import (
     ORDERS,
     PromptConfig,
     answer_completion,
@@ -21,7 +20,8 @@ from training.prompts import (
     steps_text,
     with_images,
 )
-from training.traces import check_trace, facts_of
+from star_tvr.training.traces import check_trace, facts_of
+from tests.training.discs import HEIGHT, WIDTH, make_config, make_sample
 
 STYLES = [
     PromptConfig(style, location)

@@ -12,15 +12,15 @@ import pytest
 import yaml
 from pyarrow import parquet
 
-from scenes.errors import DataError
-from scenes.transformations import Transformation
-from schemas.dataset import Dataset, dumps, dumps_line
-from schemas.records import Pair
-from training import evaluate, report
-from training.answers import compose
-from training.metrics import Result, compare, score_file
-from training.report import gallery, tables
-from training.report.folders import find, report_from_json
+from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.transformations import Transformation
+from star_tvr.schemas.dataset import Dataset, dumps, dumps_line
+from star_tvr.schemas.records import Pair
+from star_tvr.training import evaluate, report
+from star_tvr.training.answers import compose
+from star_tvr.training.metrics import Result, compare, score_file
+from star_tvr.training.report import gallery, tables
+from star_tvr.training.report.folders import find, report_from_json
 
 VOID = {"meta", "img", "br", "hr", "wbr", "input", "link"}
 HOSTILE = (

@@ -12,15 +12,15 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from scenes.errors import ConfigError
-from scenes.states import SceneObject
-from scenes.transformations import Transformation, TripletError
-from scenes.world import World
-from schemas.config import load_config
-from training.adapters import compute_score, verifiers_rewards
-from training.answers import compose
-from training.metrics import SILENCE, enumeration
-from training.rewards import (
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.states import SceneObject
+from star_tvr.scenes.transformations import Transformation, TripletError
+from star_tvr.scenes.world import World
+from star_tvr.schemas.config import load_config
+from star_tvr.training.adapters import compute_score, verifiers_rewards
+from star_tvr.training.answers import compose
+from star_tvr.training.metrics import SILENCE, enumeration
+from star_tvr.training.rewards import (
     PRESETS,
     Weights,
     accuracy_reward,

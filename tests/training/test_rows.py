@@ -4,20 +4,20 @@ import shutil
 
 import pytest
 
-from scenes.errors import ConfigError, DataError
-from schemas.dataset import Dataset
-from schemas.records import Pair
-from tests.training.discs import TRAIN, background, make_dataset
-from training import rows
-from training.prompts import PromptConfig
-from training.rows import (
+from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.records import Pair
+from star_tvr.training import rows
+from star_tvr.training.prompts import PromptConfig
+from star_tvr.training.rows import (
     RowReader,
     build_rows,
     choose_pairs,
     difficulties,
     epoch_order,
 )
-from training.traces import TraceConfig
+from star_tvr.training.traces import TraceConfig
+from tests.training.discs import TRAIN, background, make_dataset
 
 COMPACT = PromptConfig("compact", "cell")
 

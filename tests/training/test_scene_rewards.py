@@ -2,17 +2,17 @@
 
 import pytest
 
-from training.answers import compose
-from training.prompts import PromptConfig
-from training.rows import RowReader, choose_pairs
-from training.scene_rewards import (
+from star_tvr.training.answers import compose
+from star_tvr.training.prompts import PromptConfig
+from star_tvr.training.rows import RowReader, choose_pairs
+from star_tvr.training.scene_rewards import (
     Extra,
     agreement,
     extra_rewards,
     grounding_score,
     reference_score,
 )
-from training.traces import TraceConfig, check_trace, write_trace
+from star_tvr.training.traces import TraceConfig, check_trace, write_trace
 
 FULL = TraceConfig("trace", boxes=True)
 

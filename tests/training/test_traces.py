@@ -6,10 +6,9 @@ from itertools import product
 
 import pytest
 
-from scenes.world import World
-from schemas.records import Pair
-from tests.training.discs import make_config, make_sample
-from training.traces import (
+from star_tvr.scenes.world import World
+from star_tvr.schemas.records import Pair
+from star_tvr.training.traces import (
     MAX_READ,
     TraceConfig,
     check_trace,
@@ -18,6 +17,7 @@ from training.traces import (
     reasoning_of,
     write_trace,
 )
+from tests.training.discs import make_config, make_sample
 
 STYLES = [TraceConfig(style, boxes=b) for style in ("trace", "compact") for b in (False, True)]
 

@@ -14,14 +14,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from scenes.errors import ConfigError, TrainingError
+from star_tvr.scenes.errors import ConfigError, TrainingError
+from star_tvr.training import grpo, runs, sft
+from star_tvr.training.config import check_config, load_config, load_stages, trainer_arguments
+from star_tvr.training.models import TINY, Lora
+from star_tvr.training.prompts import PromptConfig
+from star_tvr.training.rows import RowReader, build_rows
 from tests.training.conftest import SFT
 from tests.training.discs import TRAIN, background
-from training import grpo, runs, sft
-from training.config import check_config, load_config, load_stages, trainer_arguments
-from training.models import TINY, Lora
-from training.prompts import PromptConfig
-from training.rows import RowReader, build_rows
 
 GRPO: dict[str, Any] = {
     "max_steps": 3,
@@ -430,8 +430,8 @@ def test_a_checkpoint_that_was_cut_off_is_removed(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from training import runs
-from tvr import main
+from star_tvr.training import runs
+from star_tvr.tvr import main
 
 moment = sys.argv.pop()
 write_run = runs.write_run

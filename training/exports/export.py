@@ -9,11 +9,11 @@ import shutil
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
-from scenes.errors import ConfigError, DataError
-from schemas.card import Configs, write_export_card
-from schemas.dataset import Dataset
-from training.exports import conversations, shards, tables, trance
-from training.exports.items import Item, Part, choose_parts
+from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.schemas.card import Configs, write_export_card
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.training.exports import conversations, shards, tables, trance
+from star_tvr.training.exports.items import Item, Part, choose_parts
 
 Writer = Callable[[Dataset, Sequence[Part], Path], Generator[Item, None, Configs]]
 """Writes parts of a data set into a folder, yielding every item once it is written; returns what

@@ -5,16 +5,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from scenes.errors import DataError, TvrError
-from scenes.rules import same_looks
-from scenes.states import State
-from scenes.transformations import answer_text, replay
-from scenes.world import LOOKS
-from schemas.checks import iter_jsonl
-from schemas.dataset import Dataset
-from schemas.pictures import decode_png
-from schemas.records import Image, Pair, Sample
-from training.prompts import Message, PromptConfig, build_prompt
+from star_tvr.scenes.errors import DataError, TvrError
+from star_tvr.scenes.rules import same_looks
+from star_tvr.scenes.states import State
+from star_tvr.scenes.transformations import answer_text, replay
+from star_tvr.scenes.world import LOOKS
+from star_tvr.schemas.checks import iter_jsonl
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.pictures import decode_png
+from star_tvr.schemas.records import Image, Pair, Sample
+from star_tvr.training.prompts import Message, PromptConfig, build_prompt
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from schemas.dataset import Dataset
-from training.exports.items import Item, Part, items, mask, picture, record
-from training.prompts import PromptConfig
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.training.exports.items import Item, Part, items, mask, picture, record
+from star_tvr.training.prompts import PromptConfig
 
 ITEMS_PER_SHARD = 1_000
 

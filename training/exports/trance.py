@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from scenes.errors import ConfigError
-from schemas.dataset import Dataset, dumps, dumps_line
-from schemas.pictures import decode_png
-from schemas.trance import image_name, properties, sample_document, values
-from training.exports.items import Item, Part, items, picture
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.schemas.dataset import Dataset, dumps, dumps_line
+from star_tvr.schemas.pictures import decode_png
+from star_tvr.schemas.trance import image_name, properties, sample_document, values
+from star_tvr.training.exports.items import Item, Part, items, picture
 
 ENDS = ("initial", "final")
 

@@ -3,4 +3,4 @@
 `page` puts together what `tables`, `curves`, `plots` and `gallery` make of what `folders` finds.
 """
 
-from training.report.page import run as run
+from star_tvr.training.report.page import run as run

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from training.report import plots
-from training.report.folders import TrainingRun
+from star_tvr.training.report import plots
+from star_tvr.training.report.folders import TrainingRun
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from scenes.errors import DataError, TvrError
-from scenes.world import ATTRIBUTES
-from schemas.checks import read_json, read_text
-from schemas.config import read_yaml
-from schemas.dataset import Dataset
-from schemas.records import Pair
-from training.answers import parse_truth
-from training.exported import open_dataset
-from training.metrics import METRICS, Estimate, Report, Result, score_file
-from training.models import TINY
+from star_tvr.scenes.errors import DataError, TvrError
+from star_tvr.scenes.world import ATTRIBUTES
+from star_tvr.schemas.checks import read_json, read_text
+from star_tvr.schemas.config import read_yaml
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.records import Pair
+from star_tvr.training.answers import parse_truth
+from star_tvr.training.exported import open_dataset
+from star_tvr.training.metrics import METRICS, Estimate, Report, Result, score_file
+from star_tvr.training.models import TINY
 
 TINY_WIDTH = 256
 """No language model worth the name has hidden states this narrow."""

@@ -10,16 +10,16 @@ from dataclasses import astuple, dataclass
 from itertools import zip_longest
 from typing import NamedTuple
 
-from scenes.errors import DataError
-from scenes.seeds import derive
-from scenes.states import SceneObject
-from scenes.transformations import Transformation
-from schemas.dataset import Dataset
-from schemas.records import Pair, Sample
-from training.answers import parse_triplet
-from training.metrics import Result
-from training.rewards import score
-from training.rows import open_image
+from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.seeds import derive
+from star_tvr.scenes.states import SceneObject
+from star_tvr.scenes.transformations import Transformation
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.records import Pair, Sample
+from star_tvr.training.answers import parse_triplet
+from star_tvr.training.metrics import Result
+from star_tvr.training.rewards import score
+from star_tvr.training.rows import open_image
 
 THUMBNAIL = 320
 """Widest picture, in pixels."""

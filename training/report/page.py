@@ -14,12 +14,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from scenes.errors import DataError, TvrError
-from schemas.dataset import write_whole
-from schemas.records import Pair
-from training.answers import completion_text, parse_truth
-from training.report import curves, gallery, plots, tables
-from training.report.folders import Evaluation, Found, TrainingRun, find
+from star_tvr.scenes.errors import DataError, TvrError
+from star_tvr.schemas.dataset import write_whole
+from star_tvr.schemas.records import Pair
+from star_tvr.training.answers import completion_text, parse_truth
+from star_tvr.training.report import curves, gallery, plots, tables
+from star_tvr.training.report.folders import Evaluation, Found, TrainingRun, find
 
 TEMPLATE = "report.html.jinja"
 

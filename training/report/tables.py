@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scenes.errors import DataError
-from scenes.world import LOOKS
-from schemas.dataset import Dataset
-from training.answers import parse, parse_triplet, parse_truth
-from training.metrics import METRICS, Comparison, Estimate, Result, bootstrap, compare
-from training.report import plots
-from training.report.curves import Figure, is_number
-from training.report.folders import Evaluation, TrainingRun
+from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.world import LOOKS
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.training.answers import parse, parse_triplet, parse_truth
+from star_tvr.training.metrics import METRICS, Comparison, Estimate, Result, bootstrap, compare
+from star_tvr.training.report import plots
+from star_tvr.training.report.curves import Figure, is_number
+from star_tvr.training.report.folders import Evaluation, TrainingRun
 
 COLUMNS = 6
 """Columns of one table; further ones get another table, or they would not fit on paper."""

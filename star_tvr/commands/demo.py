@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from scenes.errors import TvrError
+from star_tvr.scenes.errors import TvrError
 
-TRAIN = Path(__file__).parent / "train"
+CONFIGS = Path(__file__).parent
 SPLITS = ("test_id", "test_ood")
 
 
@@ -23,10 +23,10 @@ def commands(out: Path) -> list[list[str]]:
         ["render", str(dataset), "--config", "star", "--num-samples", "24", *size],
         ["split", str(dataset)],
         ["validate", str(dataset), "--pixels"],
-        ["train", "sft", str(TRAIN / "demo-sft.yaml"), *_set(dataset=dataset, output_dir=sft)],
+        ["train", "sft", str(CONFIGS / "demo-sft.yaml"), *_set(dataset=dataset, output_dir=sft)],
         *_evaluations(out, dataset, "before", ["--model", str(sft)]),
         [
-            *["train", "grpo", str(TRAIN / "demo-grpo.yaml")],
+            *["train", "grpo", str(CONFIGS / "demo-grpo.yaml")],
             *_set(model=sft, dataset=dataset, output_dir=grpo),
         ],
         *_evaluations(out, dataset, "after", ["--model", str(sft), "--adapter", str(grpo)]),
@@ -49,7 +49,7 @@ def run(out: Path) -> None:
         print(f"\n$ tvr {' '.join(arguments)}", flush=True)
         begun = time.monotonic()
         status = subprocess.run(
-            [sys.executable, "-m", "tvr", *arguments], env=one_thread
+            [sys.executable, "-m", "star_tvr.tvr", *arguments], env=one_thread
         ).returncode
         if status:
             raise DemoError(f"the demo stopped at: tvr {' '.join(arguments)}")

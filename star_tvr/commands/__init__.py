@@ -1,0 +1,1 @@
+"""The commands of `tvr`: options, one call, print."""
