@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from star_tvr.scenes.errors import ConfigError, RenderError
+from star_tvr.generator.errors import RenderError
+from star_tvr.scenes.errors import ConfigError
 
 DEVICES = ("optix", "cuda", "hip", "oneapi", "metal")
 """The kinds of GPU that Cycles knows, in the order in which `auto` prefers them."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from star_tvr.scenes.cameras import angle_between
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import REFERENCE_PIXELS
-from star_tvr.scenes.world import LOOKS, World
+from star_tvr.scenes.world import APPEARANCE, World
 from star_tvr.schemas.records import Pair, Sample
 
 
@@ -27,8 +27,8 @@ class Scene:
         objects: number of objects visible at the start.
         transformations: number of transformations.
         attributes: those that change.
-        looks: color, shape, size and material (`LOOKS`) of every object in every state, also of
-            those that are not visible.
+        appearances: values of `APPEARANCE` of every object in every state, also of those that are
+            not visible.
         pairs: every combination of an initial and a final image.
     """
 
@@ -36,7 +36,7 @@ class Scene:
     objects: int
     transformations: int
     attributes: frozenset[str]
-    looks: frozenset[tuple[str, ...]]
+    appearances: frozenset[tuple[str, ...]]
     pairs: tuple[RatedPair, ...]
 
     @property
@@ -49,13 +49,13 @@ class Scene:
 def scene_of(sample: Sample, world: World) -> Scene:
     """What dividing needs to know about a sample."""
     plan = sample.plan
-    looks = {tuple(getattr(o, a) for a in LOOKS) for s in plan.states(world) for o in s}
+    appearances = {tuple(getattr(o, a) for a in APPEARANCE) for s in plan.states(world) for o in s}
     return Scene(
         id=sample.id,
         objects=len(visible_objects(plan.initial, world)),
         transformations=len(plan.transformations),
         attributes=frozenset(t.attribute for t in plan.transformations),
-        looks=frozenset(looks),
+        appearances=frozenset(appearances),
         pairs=tuple(
             RatedPair(pair, angle_of(sample, pair), difficulty(sample, pair, world))
             for pair in sample.pairs()

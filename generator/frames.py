@@ -12,8 +12,8 @@ import OpenEXR
 from numpy.typing import NDArray
 
 from star_tvr.generator import blender
+from star_tvr.generator.errors import RenderError
 from star_tvr.generator.stage import Stage
-from star_tvr.scenes.errors import RenderError
 
 Floats32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]

@@ -21,14 +21,12 @@ import numpy as np
 import PIL.Image
 
 from star_tvr.generator.labels import image_labels
-from star_tvr.scenes.cameras import Camera
 from star_tvr.scenes.errors import ConfigError, DataError, TvrError
-from star_tvr.scenes.plans import Plan
-from star_tvr.scenes.rules import same_looks, violations
+from star_tvr.scenes.plan import Plan
+from star_tvr.scenes.rules import check_plan, violations
 from star_tvr.scenes.states import visible_objects
-from star_tvr.scenes.transformations import replay
-from star_tvr.scenes.visibility import look
-from star_tvr.scenes.world import LOOKS, World
+from star_tvr.scenes.visibility import rasterize
+from star_tvr.scenes.world import World
 from star_tvr.schemas.card import write_card
 from star_tvr.schemas.checks import check, parse_json, read_json, read_text
 from star_tvr.schemas.config import Config, check_meaning, load_config
@@ -389,7 +387,7 @@ class Importer:
             state, camera = plan.state(state_name, world), plan.cameras[camera_name]
             objects = visible_objects(state, world)
             numbers = np.array([0, *(o.index + 1 for o in objects)], dtype=np.uint8)
-            mask = numbers[look(objects, camera, world, *size).ids + 1]
+            mask = numbers[rasterize(objects, camera, world, *size).ids + 1]
             image = image_labels(mask, state_name, state, camera_name, camera, world, False)
             images.append(image)
             files[image.path] = encode_png(np.asarray(picture.convert("RGB")))
@@ -576,13 +574,6 @@ def checked_plan(document: dict[str, Any], entry: Entry, world: World, config: C
                 f"{where}: the {name} state has images from {', '.join(found) or 'nowhere'}, and "
                 f"in the first sample from {', '.join(expected)}"
             )
-        for k, obj in enumerate(state["objects"]):
-            for attribute in LOOKS:
-                if obj[attribute] not in world.values(attribute):
-                    raise DataError(
-                        f"{where}: object {k} of the {name} state: {attribute} "
-                        f"{obj[attribute]!r} is unknown"
-                    )
     for t in document["transformations"]:
         value = t.get("val", t.get("target"))
         if isinstance(value, list) != (t["attr"] == "position"):
@@ -591,22 +582,5 @@ def checked_plan(document: dict[str, Any], entry: Entry, world: World, config: C
         plan = read_plan(document, world, config)
     except TvrError as problem:
         raise DataError(f"{where}: cameras: {problem}") from None
-    for _, name in plan.views:
-        if name not in plan.cameras:
-            raise DataError(f"{where}: cameras: there is no position of {name}")
-        _refuse_blind(plan.cameras[name], world, f"{where}: cameras: {name}")
-    try:
-        reached = replay(plan.initial, plan.transformations, world)[-1]
-    except TvrError as problem:
-        raise DataError(f"{where}: transformations: {problem}") from None
-    if not same_looks(reached, plan.final):
-        raise DataError(f"{where}: the transformations do not lead to the last state")
+    check_plan(plan, world, where)
     return plan
-
-
-def _refuse_blind(camera: Camera, world: World, where: str) -> None:
-    """A camera has the whole visible area in front of it."""
-    reach = world.visible_area
-    corners = np.array([(x, y, 0.0) for x in (-reach, reach) for y in (-reach, reach)])
-    if camera.project(corners, 1, 1)[:, 2].min() < max(world.sizes.values()):
-        raise DataError(f"{where} has objects beside or behind it")

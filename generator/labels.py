@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from star_tvr.scenes.cameras import Camera
 from star_tvr.scenes.relations import relations
 from star_tvr.scenes.states import State, visible_objects
-from star_tvr.scenes.visibility import look
+from star_tvr.scenes.visibility import rasterize
 from star_tvr.scenes.world import World
 from star_tvr.schemas.records import Image, ObjectView
 
@@ -28,7 +28,7 @@ def image_labels(
     """
     height, width = mask.shape
     objects = visible_objects(state, world)
-    alone = look(objects, camera, world, width, height).unoccluded
+    alone = rasterize(objects, camera, world, width, height).unoccluded
     centers = np.array([o.center(world) for o in objects]).reshape(-1, 3)
     projected = camera.project(centers, width, height)
     views = []

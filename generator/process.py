@@ -13,8 +13,8 @@ from typing import Any
 
 import star_tvr
 from star_tvr.generator.blender import check_device, reproducible_command
-from star_tvr.scenes import errors
-from star_tvr.scenes.errors import RenderError, TvrError
+from star_tvr.generator.errors import RenderError
+from star_tvr.scenes.errors import ConfigError, DataError, PlanError, TvrError
 from star_tvr.schemas.config import Config
 from star_tvr.schemas.dataset import remove_drafts, sample_id
 
@@ -270,5 +270,5 @@ class BlenderProcess:
 
 
 def _error(answer: dict[str, Any]) -> TvrError:
-    kind = getattr(errors, answer["kind"], RenderError)
-    return kind(answer["error"]) if issubclass(kind, TvrError) else RenderError(answer["error"])
+    kinds = {kind.__name__: kind for kind in (ConfigError, DataError, PlanError)}
+    return kinds.get(answer["kind"], RenderError)(answer["error"])

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from star_tvr.generator.blender import DEVICES
+from star_tvr.generator.errors import RenderError
 from star_tvr.generator.process import STARTUP, TRIES, BlenderProcess, Job, Made, Options
 from star_tvr.generator.render import Failures, open_folder
 from star_tvr.generator.storage import store
-from star_tvr.scenes.errors import ConfigError, RenderError, TvrError
+from star_tvr.scenes.errors import ConfigError, TvrError
 from star_tvr.schemas.config import Config
 from star_tvr.schemas.dataset import sample_folder, sample_id
 

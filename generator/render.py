@@ -15,12 +15,13 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+from star_tvr.generator.errors import RenderError
 from star_tvr.generator.process import BlenderProcess, Job, Made, Options
 from star_tvr.generator.stored import read_jobs, stored_job
-from star_tvr.scenes.errors import ConfigError, DataError, PlanError, RenderError, TvrError
+from star_tvr.scenes.errors import ConfigError, DataError, PlanError, TvrError
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.world import World
-from star_tvr.schemas.config import Config, change_config, differences, load_config
+from star_tvr.schemas.config import Config, change_config, load_config
 from star_tvr.schemas.dataset import (
     Dataset,
     dumps,
@@ -30,6 +31,7 @@ from star_tvr.schemas.dataset import (
     sample_id,
     write_whole,
 )
+from star_tvr.schemas.folders import differences
 
 TOO_MANY = 5
 """Samples that may fail before a run in which more fail than succeed is stopped."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from star_tvr.generator.difficulty import RatedPair, Scene
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.seeds import shuffled
-from star_tvr.scenes.world import LOOKS, World
+from star_tvr.scenes.world import APPEARANCE, World
 
 ANGLES = (15, 45, 90, 135)
 """Degrees between the bins of `view-angle`."""
@@ -151,7 +151,7 @@ def _objects(scenes: Sequence[Scene], world: World, options: Options, where: str
 
 def _compositional(scenes: Sequence[Scene], world: World, options: Options, where: str) -> Recipe:
     """Train without some combinations of two attributes, as CLEVR's CoGenT; test on them."""
-    first, second = (_look(attribute) for attribute in options.attributes)
+    first, second = (_place(attribute) for attribute in options.attributes)
     if first == second:
         raise ConfigError(f"--attributes {','.join(options.attributes)}: name two different ones")
 
@@ -159,7 +159,7 @@ def _compositional(scenes: Sequence[Scene], world: World, options: Options, wher
         without: list[Scene] = []
         having: list[Scene] = []
         for scene in scenes:
-            seen = {(look[first], look[second]) for look in scene.looks}
+            seen = {(a[first], a[second]) for a in scene.appearances}
             (without if seen.isdisjoint(held) else having).append(scene)
         return without, having
 
@@ -188,10 +188,12 @@ def _compositional(scenes: Sequence[Scene], world: World, options: Options, wher
     }, {"attributes": list(options.attributes), "hold_out": [list(c) for c in held]}
 
 
-def _look(attribute: str) -> int:
-    if attribute not in LOOKS:
-        raise ConfigError(f"--attributes {attribute}: is unknown; known are {', '.join(LOOKS)}")
-    return LOOKS.index(attribute)
+def _place(attribute: str) -> int:
+    if attribute not in APPEARANCE:
+        raise ConfigError(
+            f"--attributes {attribute}: is unknown; known are {', '.join(APPEARANCE)}"
+        )
+    return APPEARANCE.index(attribute)
 
 
 def _check_hold_out(

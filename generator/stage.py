@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from star_tvr.generator import blender, materials
+from star_tvr.generator.errors import RenderError
 from star_tvr.scenes import shapes
 from star_tvr.scenes.cameras import Camera, Floats
-from star_tvr.scenes.errors import RenderError
-from star_tvr.scenes.plans import Light
+from star_tvr.scenes.plan import Light
 from star_tvr.scenes.seeds import stream
 from star_tvr.scenes.states import SceneObject, State, visible_objects
 from star_tvr.scenes.world import World
@@ -71,7 +71,7 @@ class Stage:
         self._camera.data.sensor_fit = "HORIZONTAL"
         self._camera.data.clip_start, self._camera.data.clip_end = 0.01, 2 * GROUND_SIZE
         self._scene.camera = self._camera
-        self._look = config["render"]
+        self._config = config["render"]
         self._surroundings = self._build_surroundings()
         self.surround(0)
         self._set_up_cycles(config["render"])
@@ -109,7 +109,7 @@ class Stage:
 
     def surround(self, seed: int) -> None:
         """Paint ground and sky as the configuration says, `render.vary` with this seed."""
-        look, rng = self._look, stream(seed, "surroundings")
+        look, rng = self._config, stream(seed, "surroundings")
 
         def near(color: Sequence[float], share: float) -> list[float]:
             """A mix of this color and any other."""
@@ -129,7 +129,7 @@ class Stage:
             float(np.exp(rng.uniform(-1, 1.5))),
         )
 
-    def look(self, camera: Camera) -> None:
+    def point_camera(self, camera: Camera) -> None:
         """See the scene through this camera."""
         self._camera.data.lens = camera.focal_length
         self._camera.data.sensor_width = camera.sensor_width
@@ -210,9 +210,9 @@ class Stage:
         mesh = self._bpy.data.meshes.new("ground")
         mesh.from_pydata([(-h, -h, z), (h, -h, z), (h, h, z), (-h, h, z)], [], [(0, 1, 2, 3)])
         near, far = (factor * self._world.visible_area for factor in GROUND_FADE)
-        vary = self._look["vary"]
+        vary = self._config["vary"]
         textured = bool(vary["noise"] or vary["gradient"])
-        surroundings = materials.Surroundings((near, far), self._look["sky"], textured)
+        surroundings = materials.Surroundings((near, far), self._config["sky"], textured)
         mesh.materials.append(surroundings.ground)
         self._add("ground", mesh)
         self._scene.world = surroundings.sky

@@ -5,11 +5,9 @@ from typing import Any
 
 from star_tvr.generator.process import Job
 from star_tvr.scenes.errors import DataError, TvrError
-from star_tvr.scenes.rules import same_looks
-from star_tvr.scenes.transformations import TripletError
-from star_tvr.scenes.world import LOOKS, World
+from star_tvr.scenes.rules import check_plan
+from star_tvr.scenes.world import World
 from star_tvr.schemas.checks import check, parse_json, read_text
-from star_tvr.schemas.config import MOST_OBJECTS
 from star_tvr.schemas.dataset import refuse_newer, sample_folder, sample_id
 from star_tvr.schemas.records import plan_from_json
 
@@ -52,34 +50,9 @@ def stored_job(root: Path, index: int, world: World) -> Job:
 def _job(document: Any, where: str, world: World) -> Job:
     refuse_newer(document, Path(where))
     check(document, "plan", where)
-    known = {attribute: set(world.values(attribute)) for attribute in LOOKS}
-    for name, state in document["states"].items():
-        for k, obj in enumerate(state["objects"]):
-            if obj["index"] != k or k >= MOST_OBJECTS:
-                raise DataError(
-                    f"{where}: states.{name}.objects.{k}.index: is {obj['index']}; objects are "
-                    f"numbered in order from 0, at most {MOST_OBJECTS} of them"
-                )
-            for attribute, values in known.items():
-                if obj[attribute] not in values:
-                    raise DataError(
-                        f"{where}: states.{name}.objects.{k}.{attribute}: {obj[attribute]!r} is "
-                        f"unknown; this data set knows {', '.join(sorted(values))}"
-                    )
-    for k, image in enumerate(document["images"]):
-        if image["camera"] not in document["cameras"]:
-            raise DataError(f"{where}: images.{k}.camera: {image['camera']!r} is not in cameras")
     try:
         plan = plan_from_json(document)
     except TvrError as problem:
         raise DataError(f"{where}: cameras: {problem}") from None
-    try:
-        states = plan.states(world)
-    except TripletError as problem:
-        raise DataError(f"{where}: transformations: {problem}") from None
-    if not same_looks(states[-1], plan.final):
-        raise DataError(f"{where}: transformations: do not lead to the final state")
-    last = max((int(n.split("-")[1]) for n, _ in plan.views if n.startswith("step-")), default=0)
-    if last >= len(states):
-        raise DataError(f"{where}: images: step-{last} needs as many transformations")
+    check_plan(plan, world, where)
     return Job(int(document["id"]), document)

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from star_tvr.generator.appearance import check_appearance
 from star_tvr.generator.labels import image_labels
-from star_tvr.generator.looks import check_looks
 from star_tvr.scenes.errors import DataError, TvrError
 from star_tvr.scenes.rules import Violation, violations
 from star_tvr.scenes.seeds import derive
 from star_tvr.scenes.states import visible_objects
-from star_tvr.scenes.visibility import look
+from star_tvr.scenes.visibility import rasterize
 from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.dataset import Dataset, expected_views, read_sample, sample_folder
 from star_tvr.schemas.pictures import decode_png
@@ -136,7 +136,7 @@ def check_sample(
     if pixels and not findings:  # looks are judged by labels that are in order
         world = dataset.world
         clear = frozenset(k for k, v in world.materials.items() if v.get("transmission", 0) > 0)
-        findings += [finding(*f) for f in check_looks(sample, world.colors, clear, pictures)]
+        findings += [finding(*f) for f in check_appearance(sample, world.colors, clear, pictures)]
     expected = {"sample.json", *(name for image in sample.images for name in image.files)}
     for name in sorted({p.name for p in folder.iterdir()} - expected):
         findings.append(finding(name, "is not mentioned in sample.json"))
@@ -224,7 +224,7 @@ def _check_labels(
         yield finding("relations", "do not follow from positions and camera")
     if not pixels:
         return
-    view = look(objects, camera, dataset.world, image.width, image.height)
+    view = rasterize(objects, camera, dataset.world, image.width, image.height)
     for k, labels in enumerate(true.objects):
         if labels.pixels >= LEAST_PIXELS:
             overlap = _overlap(mask == labels.index + 1, view.ids == k)

@@ -23,7 +23,7 @@ from star_tvr.generator.labels import image_labels
 from star_tvr.generator.stage import Stage
 from star_tvr.generator.storage import store
 from star_tvr.scenes.errors import ConfigError, TvrError
-from star_tvr.scenes.plans import Plan
+from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.seeds import derive
 from star_tvr.scenes.world import World
@@ -57,7 +57,7 @@ def make_sample(
             stage.show(state)
             shown = state
         camera = plan.cameras[camera_name]
-        stage.look(camera)
+        stage.point_camera(camera)
         frame = render_frame(stage)
         image = image_labels(
             frame.mask, state_name, state, camera_name, camera, world, config["masks"]

@@ -19,11 +19,3 @@ class PlanError(TvrError):
 
 class DataError(TvrError):
     """A file is missing, unreadable, or does not say what its schema asks for."""
-
-
-class RenderError(TvrError):
-    """Blender could not draw a sample."""
-
-
-class TrainingError(TvrError):
-    """A model could not be loaded, trained or run."""

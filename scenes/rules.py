@@ -10,11 +10,13 @@ from itertools import combinations
 
 import numpy as np
 
-from star_tvr.scenes.plans import Plan
+from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.states import SceneObject, State, visible_objects
-from star_tvr.scenes.transformations import Transformation
+from star_tvr.scenes.transformations import Transformation, TripletError
 from star_tvr.scenes.visibility import draw_order, reference_size, silhouettes, visible_pixels
-from star_tvr.scenes.world import World
+from star_tvr.scenes.world import APPEARANCE, MOST_OBJECTS, World
 
 
 def free_space(first: SceneObject, second: SceneObject, world: World) -> float:
@@ -117,11 +119,68 @@ def hidden_changes(
     return hidden
 
 
-def same_looks(first: State, second: State) -> bool:
+def same_state(first: State, second: State) -> bool:
     """Whether two states agree in everything that a transformation can change."""
     return len(first) == len(second) and all(
         replace(a, rotation=b.rotation) == b for a, b in zip(first, second, strict=True)
     )
+
+
+def check_plan(plan: Plan, world: World, where: str) -> None:
+    """Make sure that a plan that was stored or imported is one that this world can have.
+
+    Its rules may be broken; but objects, values, cameras and states that it names are there, every
+    camera sees the whole visible area, and its transformations lead to its final state.
+
+    Args:
+        where: what the plan was read from, for errors.
+
+    Raises:
+        DataError: naming the field.
+    """
+    for name, state in (("initial", plan.initial), ("final", plan.final)):
+        for k, obj in enumerate(state):
+            field = f"{where}: states.{name}.objects.{k}"
+            if obj.index != k or k >= MOST_OBJECTS:
+                raise DataError(
+                    f"{field}.index: is {obj.index}; objects are numbered in order from 0, at most "
+                    f"{MOST_OBJECTS} of them"
+                )
+            for attribute in APPEARANCE:
+                value, known = getattr(obj, attribute), world.values(attribute)
+                if value not in known:
+                    raise DataError(
+                        f"{field}.{attribute}: {value!r} is unknown; this data set knows "
+                        f"{', '.join(known)}"
+                    )
+    try:
+        states = plan.states(world)
+    except TripletError as problem:
+        raise DataError(f"{where}: transformations: {problem}") from None
+    if not same_state(states[-1], plan.final):
+        raise DataError(f"{where}: transformations: do not lead to the final state")
+    for k, (state_name, camera_name) in enumerate(plan.views):
+        if camera_name not in plan.cameras:
+            raise DataError(f"{where}: images.{k}.camera: {camera_name!r} is not in cameras")
+        if not sees_area(plan.cameras[camera_name], world):
+            raise DataError(f"{where}: cameras.{camera_name}: has objects beside or behind it")
+        if state_name.startswith("step-") and int(state_name[5:]) >= len(states):
+            raise DataError(
+                f"{where}: images.{k}.state: {state_name} needs as many transformations, and there "
+                f"are {len(states) - 1}"
+            )
+
+
+def sees_area(camera: Camera, world: World, margin: float = 0.0) -> bool:
+    """Whether the whole visible area is in front of a camera.
+
+    Args:
+        margin: further distance along its viewing axis to be kept, in Blender units.
+    """
+    reach = world.visible_area
+    corners = np.array([(x, y, 0.0) for x in (-reach, reach) for y in (-reach, reach)])
+    depth = float(camera.project(corners, 1, 1)[:, 2].min())
+    return depth >= max(world.sizes.values()) + margin
 
 
 @dataclass(frozen=True)
@@ -159,5 +218,5 @@ def violations(
     for rule, find in checks:
         for found in find():
             yield Violation(rule, str(found))
-    if not same_looks(states[-1], plan.final):
+    if not same_state(states[-1], plan.final):
         yield Violation("replay", "the transformations do not lead to the final state")

@@ -16,15 +16,15 @@ import numpy as np
 from star_tvr.scenes.balance import Balance, Task
 from star_tvr.scenes.cameras import Camera, angle_between
 from star_tvr.scenes.errors import ConfigError, PlanError
-from star_tvr.scenes.plans import Light, Plan
+from star_tvr.scenes.plan import Light, Plan
 from star_tvr.scenes.rules import hidden_changes
 from star_tvr.scenes.seeds import derive, stream
 from star_tvr.scenes.states import SceneObject, State, on_grid
 from star_tvr.scenes.transformations import apply, move
-from star_tvr.scenes.world import LOOKS, World
+from star_tvr.scenes.world import APPEARANCE, World
 
 Rng = np.random.Generator
-Looks = dict[str, str]
+Appearance = dict[str, str]
 """Shape, size, color and material of an object."""
 Steps = tuple[tuple[str, str], ...]
 """(attribute, value) changes of one object, in order."""
@@ -56,7 +56,7 @@ class Sampler:
     config: Mapping[str, Any]
     world: World
     balance: Balance
-    combinations: Callable[[Steps], list[Looks]]
+    combinations: Callable[[Steps], list[Appearance]]
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Sampler":
@@ -140,7 +140,7 @@ class Sampler:
             raise Unlucky("observable")
         return plan
 
-    def _attributes(self, task: Task, rng: Rng) -> list[Looks]:
+    def _attributes(self, task: Task, rng: Rng) -> list[Appearance]:
         """Attributes of all objects at the start; a value to be given later is never there yet.
 
         Raises:
@@ -164,7 +164,7 @@ class Sampler:
             objects.append(options[int(rng.integers(len(options)))])
         return objects
 
-    def _place(self, task: Task, attributes: list[Looks], rng: Rng) -> State:
+    def _place(self, task: Task, attributes: list[Appearance], rng: Rng) -> State:
         """Find a place for every object that is free in every state.
 
         Objects with most changes are placed first, while there is most room.
@@ -283,7 +283,7 @@ class _Track:
     shifts: tuple[tuple[float, float], ...]
 
 
-def _track(index: int, attributes: Looks, task: Task, world: World) -> _Track:
+def _track(index: int, attributes: Appearance, task: Task, world: World) -> _Track:
     size, shift = attributes["size"], (0.0, 0.0)
     radii, shifts = [world.sizes[size]], [shift]
     for t in task.transformations:
@@ -365,11 +365,11 @@ class _Zone:
         return world.in_visible_area(*end) == (self.kind != "out") and world.in_valid_area(*end)
 
 
-def _combinations(world: World, steps: Steps) -> list[Looks]:
+def _combinations(world: World, steps: Steps) -> list[Appearance]:
     """The looks an object can start with so that every step changes it into an allowed one."""
     legal = []
-    for values in product(*(world.values(a) for a in LOOKS)):
-        looks = start = dict(zip(LOOKS, values, strict=True))
+    for values in product(*(world.values(a) for a in APPEARANCE)):
+        looks = start = dict(zip(APPEARANCE, values, strict=True))
         fits = world.allows(looks)
         for attribute, value in steps:
             fits = fits and looks[attribute] != value

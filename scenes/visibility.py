@@ -32,7 +32,7 @@ _FEW_CORNERS = 8
 
 
 @dataclass(frozen=True)
-class View:
+class Raster:
     """One state seen by one camera.
 
     Attributes:
@@ -93,9 +93,9 @@ def reference_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def look(
+def rasterize(
     objects: tuple[SceneObject, ...], camera: Camera, world: World, width: int, height: int
-) -> View:
+) -> Raster:
     """What `camera` sees of `objects`, which must all be rendered and must not overlap."""
     (outlines,) = silhouettes([(objects, camera)], world, width, height)
     ids = np.full((height, width), -1, dtype=np.int16)
@@ -104,11 +104,11 @@ def look(
         if x0 < x1:
             ids[y0:y1, x0:x1][outlines[k].inside(x0, y0, x1, y1)] = k
     pixels = np.bincount(ids.ravel() + 1, minlength=len(objects) + 1)[1:]
-    return View(ids, pixels, np.array([o.pixels for o in outlines], dtype=np.int64))
+    return Raster(ids, pixels, np.array([o.pixels for o in outlines], dtype=np.int64))
 
 
 def visible_pixels(target: int, outlines: list[Silhouette], order: list[int]) -> int:
-    """Visible pixels of one object: as `look` counts them, without drawing the others.
+    """Visible pixels of one object: as `rasterize` counts them, without drawing the others.
 
     Args:
         target: position of the object in `outlines`.

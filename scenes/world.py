@@ -10,8 +10,11 @@ from typing import Any
 
 from star_tvr.scenes.shapes import Shape
 
-LOOKS = ("color", "shape", "size", "material")
-ATTRIBUTES = (*LOOKS, "position")
+APPEARANCE = ("color", "shape", "size", "material")
+ATTRIBUTES = (*APPEARANCE, "position")
+
+MOST_OBJECTS = 254
+"""Objects of a scene: a mask holds their index + 1 in 8 bits, and 255 is left free."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import yaml
 from star_tvr.scenes.cameras import Camera
 from star_tvr.scenes.errors import ConfigError, TvrError
 from star_tvr.scenes.shapes import Shape
+from star_tvr.scenes.world import MOST_OBJECTS
 from star_tvr.schemas.checks import check
 
 PRESETS = Path(__file__).parent.parent / "scenes" / "presets"
@@ -22,9 +23,6 @@ QUALITIES: dict[str, dict[str, Any]] = {
     "trance": {"samples": 512, "adaptive": 0, "denoise": False, "guides": False},
 }
 """What `render.quality` stands for; docs/rendering.md has what each costs and gives."""
-
-MOST_OBJECTS = 254
-"""Objects of a scene: a mask holds their index + 1 in 8 bits, and 255 is left free."""
 
 Config = dict[str, Any]
 """A resolved configuration: every key present, fit for `config.schema.json`."""
@@ -98,22 +96,6 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Config:
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
         result[key] = merge(old, value) if both else copy.deepcopy(value)  # type: ignore[arg-type]
     return result
-
-
-def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Both values of every key in which two configurations differ; None where one lacks it.
-
-    >>> differences({"image": {"width": 320}}, {"image": {"width": 160}, "seed": 1})
-    {'image.width': (320, 160), 'seed': (None, 1)}
-    """
-    found: dict[str, tuple[Any, Any]] = {}
-    for key in {**first, **second}:
-        old, new = first.get(key), second.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found |= {f"{key}.{k}": both for k, both in differences(old, new).items()}
-        elif old != new:
-            found[key] = (old, new)
-    return found
 
 
 def read_yaml(path: Path) -> Config:

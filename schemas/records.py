@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from star_tvr.scenes.cameras import Camera
-from star_tvr.scenes.plans import Light, Plan
+from star_tvr.scenes.plan import Light, Plan
 from star_tvr.scenes.states import SceneObject, State
 from star_tvr.scenes.transformations import Transformation, answer_text
 from star_tvr.scenes.world import World

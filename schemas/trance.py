@@ -9,7 +9,7 @@ from typing import Any
 
 from star_tvr.scenes.cameras import Camera
 from star_tvr.scenes.errors import DataError
-from star_tvr.scenes.plans import Light, Plan
+from star_tvr.scenes.plan import Light, Plan
 from star_tvr.scenes.rules import move_type
 from star_tvr.scenes.states import SceneObject, State, on_grid
 from star_tvr.scenes.transformations import Transformation, transform

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from star_tvr.scenes.plans import Plan
+from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.transformations import Transformation
 from star_tvr.scenes.world import World
 from star_tvr.schemas.records import Pair

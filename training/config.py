@@ -17,12 +17,13 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from star_tvr.scenes.errors import ConfigError, TrainingError, TvrError
+from star_tvr.scenes.errors import ConfigError, TvrError
 from star_tvr.schemas.checks import check
 from star_tvr.schemas.config import merge, parse_override, read_yaml
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair
 from star_tvr.training.augment import check_directions
+from star_tvr.training.errors import TrainingError
 from star_tvr.training.exported import Exported, is_dataset, open_dataset
 from star_tvr.training.models import TINY, Lora, check_model, load_processor, quiet_libraries
 from star_tvr.training.prompts import PromptConfig

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from star_tvr.scenes.cameras import angle_between
 from star_tvr.scenes.errors import DataError
-from star_tvr.scenes.plans import Plan
+from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.rules import overlapping
 from star_tvr.scenes.seeds import stream
 from star_tvr.scenes.states import State, visible_objects

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from star_tvr.scenes.cameras import Camera
-from star_tvr.scenes.errors import ConfigError, TrainingError
+from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.seeds import derive
 from star_tvr.scenes.world import ATTRIBUTES, World
+from star_tvr.training.errors import TrainingError
 from star_tvr.training.prompts import SYSTEM, PromptConfig, legend, rules
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from transformers import PrinterCallback, ProcessorMixin, Trainer, TrainerCallba
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
-from star_tvr.scenes.errors import ConfigError, TrainingError
+from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.world import World
 from star_tvr.schemas.checks import read_json, read_text
 from star_tvr.schemas.config import read_yaml
@@ -40,6 +40,7 @@ from star_tvr.training.config import (
     rows_of_run,
     trainer_arguments,
 )
+from star_tvr.training.errors import TrainingError
 from star_tvr.training.models import (
     TINY,
     build_tiny,

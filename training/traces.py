@@ -22,7 +22,7 @@ from star_tvr.scenes.seeds import Key, stream
 from star_tvr.scenes.states import SceneObject
 from star_tvr.scenes.transformations import Transformation
 from star_tvr.scenes.visibility import REFERENCE_PIXELS
-from star_tvr.scenes.world import LOOKS, World
+from star_tvr.scenes.world import APPEARANCE, World
 from star_tvr.schemas.config import Config
 from star_tvr.schemas.records import Image, Pair, Sample
 
@@ -274,7 +274,7 @@ class _Writer:
         return [self.one(patterns).format(joined)] if names else []
 
     def picture(self, which: int) -> list[str]:
-        """Looks and relations. The looks in the first picture are known from the question."""
+        """Appearance and relations. The looks in the first picture are known from the question."""
         picture = self.facts.pictures[which]
         seen = [i for i in self.named if i in picture.seen]
         name = {i: str(i) for i in seen} if which == 0 else self.letters
@@ -430,11 +430,11 @@ class _Grammar:
     """
 
     def __init__(self, world: World) -> None:
-        values = {v for a in LOOKS for v in world.values(a)} | {"grey"}
+        values = {v for a in APPEARANCE for v in world.values(a)} | {"grey"}
         word = f"(?:{_any(values)})(?!-?\\w)"
         name = r"\b(?:[Oo]bject )?(?:[0-9]{1,4}|[A-Z])\b"
         names = rf"{name}(?:(?:,? and |, | ){name}(?!:| is\b))*"
-        attribute = f"(?P<attribute>{_any(LOOKS)})"
+        attribute = f"(?P<attribute>{_any(APPEARANCE)})"
         triplet = "(?P<relation>left|right|front|behind)"
         comma = r"(?:\s*,\s*|\s+)"
         box = r"\[\s*[0-9]{1,5}(?:\s*,\s*[0-9]{1,5}){3}\s*\]"
@@ -486,7 +486,7 @@ _grammars: dict[tuple[tuple[str, ...], ...], _Grammar] = {}
 
 def _grammar(world: World) -> _Grammar:
     """The grammar of a vocabulary, made once."""
-    key = tuple(tuple(world.values(a)) for a in (*LOOKS, "position"))
+    key = tuple(tuple(world.values(a)) for a in (*APPEARANCE, "position"))
     if key not in _grammars:
         _grammars[key] = _Grammar(world)
     return _grammars[key]
@@ -622,7 +622,7 @@ def _bare(name: str) -> str:
 
 def _fits(obj: SceneObject, words: Sequence[str], world: World) -> bool:
     """Whether an object looks as the words say, each about another attribute."""
-    said = {a: w for w in words for a in LOOKS if w in world.values(a)}
+    said = {a: w for w in words for a in APPEARANCE if w in world.values(a)}
     return len(said) == len(words) and all(getattr(obj, a) == w for a, w in said.items())
 
 

@@ -25,11 +25,11 @@ from star_tvr.generator import blender
 from star_tvr.generator.frames import render_frame
 from star_tvr.generator.stage import Stage
 from star_tvr.scenes.cameras import Camera
-from star_tvr.scenes.plans import Light
+from star_tvr.scenes.plan import Light
 from star_tvr.scenes.seeds import stream
 from star_tvr.scenes.states import SceneObject, State
-from star_tvr.scenes.visibility import look
-from star_tvr.scenes.world import LOOKS, World
+from star_tvr.scenes.visibility import rasterize
+from star_tvr.scenes.world import APPEARANCE, World
 from star_tvr.schemas.config import Config, load_config
 
 LEAST_PIXELS = 300
@@ -62,7 +62,7 @@ def layout(world: World, camera: Camera, rng: np.random.Generator, count: int = 
             if len(objects) == count:
                 break
         state = tuple(objects)
-        view = look(state, camera, world, 320, 240)
+        view = rasterize(state, camera, world, 320, 240)
         good = (view.pixels >= LEAST_PIXELS) & (view.pixels >= LEAST_VISIBLE * view.unoccluded)
         best = max(best, (int(good.sum()), state), key=lambda pair: pair[0])
     return best[1]
@@ -107,7 +107,7 @@ def collect(config: Config, frames: int) -> dict[str, NDArray[Any]]:
     """What is seen of n objects and what they are.
 
     `rows` (n, f) and `outlines` (n, g): features; `labels` (n, 4): the number of the value of every
-    attribute of `LOOKS`; `frames` (n,).
+    attribute of `APPEARANCE`; `frames` (n,).
     """
     world = World.from_config(config["world"])
     stage = Stage(config)
@@ -131,16 +131,16 @@ def collect(config: Config, frames: int) -> dict[str, NDArray[Any]]:
         )
         state = layout(world, camera, rng)
         stage.seed(number)
-        stage.look(camera)
+        stage.point_camera(camera)
         stage.show(state)
         frame = render_frame(stage)
-        view = look(state, camera, world, *stage.size)
+        view = rasterize(state, camera, world, *stage.size)
         for obj, alone in zip(state, view.unoccluded, strict=True):
             inside = frame.mask == obj.index + 1
             if inside.sum() >= max(LEAST_PIXELS, LEAST_VISIBLE * alone):
                 found["rows"].append(features(frame.image, inside))
                 found["outlines"].append(outline(inside))
-                found["labels"].append([world.values(a).index(getattr(obj, a)) for a in LOOKS])
+                found["labels"].append([world.values(a).index(getattr(obj, a)) for a in APPEARANCE])
                 found["frames"].append(number)
     return {key: np.array(values) for key, values in found.items()}
 
@@ -212,7 +212,7 @@ def main() -> None:
         if asked.looks:
             np.savez(asked.looks, **found)
     rows, frames = found["rows"], found["frames"]
-    label = dict(zip(LOOKS, found["labels"].T, strict=True))
+    label = dict(zip(APPEARANCE, found["labels"].T, strict=True))
     for attribute in ("shape", "size"):
         names = list(world.values(attribute))
         guesses = guess(found["outlines"], label[attribute], frames)

@@ -19,7 +19,7 @@ from star_tvr.generator.frames import render_frame
 from star_tvr.generator.stage import Stage
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.states import visible_objects
-from star_tvr.scenes.visibility import look
+from star_tvr.scenes.visibility import rasterize
 from star_tvr.schemas.config import load_config
 
 STAGES = {
@@ -98,9 +98,9 @@ def agreement(frames: int) -> tuple[int, float, float, int]:
         camera = plan.cameras[camera_name]
         stage.light(plan.lights)
         stage.show(objects)
-        stage.look(camera)
+        stage.point_camera(camera)
         mask = render_frame(stage).mask
-        view = look(objects, camera, sampler.world, mask.shape[1], mask.shape[0])
+        view = rasterize(objects, camera, sampler.world, mask.shape[1], mask.shape[0])
         for k, obj in enumerate(objects):
             rendered, computed = mask == obj.index + 1, view.ids == k
             if rendered.sum() >= 150:

@@ -26,7 +26,7 @@ from star_tvr.generator.labels import image_labels
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.seeds import stream
 from star_tvr.scenes.states import visible_objects
-from star_tvr.scenes.visibility import look
+from star_tvr.scenes.visibility import rasterize
 from star_tvr.schemas.config import Config, load_config
 from star_tvr.schemas.dataset import Dataset, commit_sample, dumps, manifest
 from star_tvr.schemas.records import Pair, Sample
@@ -63,7 +63,7 @@ def samples(config: Config, count: int) -> Iterator[tuple[Sample, dict[str, byte
         for state_name, name in plan.views:
             state = plan.initial if state_name == "initial" else plan.final
             objects, camera = visible_objects(state, world), plan.cameras[name]
-            ids = look(objects, camera, world, width, height).ids
+            ids = rasterize(objects, camera, world, width, height).ids
             mask = np.array([0, *(o.index + 1 for o in objects)], np.uint8)[ids + 1]
             image = image_labels(mask, state_name, state, name, camera, world, False)
             images.append(image)

@@ -30,7 +30,7 @@ from scipy.ndimage import gaussian_filter
 from star_tvr.generator import blender
 from star_tvr.generator.frames import render_frame
 from star_tvr.generator.stage import Stage
-from star_tvr.scenes.plans import Plan
+from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.states import visible_objects
 from star_tvr.schemas.config import QUALITIES, Config, load_config
@@ -91,7 +91,7 @@ class Camera:
         self._stage = stage = self._stage or Stage(self._config)
         stage.light(plan.lights)
         stage.show(plan.initial)
-        stage.look(plan.cameras["center"])
+        stage.point_camera(plan.cameras["center"])
         if fresh:
             size = stage.size
             stage.resize(16, 12)

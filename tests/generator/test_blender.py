@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from star_tvr.generator import blender
-from star_tvr.scenes.errors import ConfigError, RenderError
+from star_tvr.generator.errors import RenderError
+from star_tvr.scenes.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,13 +107,13 @@ stdout = blender.start()
 from star_tvr.generator.frames import render_frame
 from star_tvr.generator.stage import Stage
 from star_tvr.scenes.cameras import Camera
-from star_tvr.scenes.plans import Light
+from star_tvr.scenes.plan import Light
 from star_tvr.scenes.states import SceneObject
 from star_tvr.schemas.config import load_config
 
 stage = Stage(load_config("trance", ["image.width=64", "image.height=48", "render.samples=4"]))
 stage.light({"key": Light((6.0, -3.0, 4.0), (1.0, 1.0, 1.0), 0.5, 300.0)})
-stage.look(Camera((9.481, 0.0, 6.344)))
+stage.point_camera(Camera((9.481, 0.0, 6.344)))
 stage.show((
     SceneObject(0, "cube", "large", "red", "metal", 1.0, -1.5, 0.3),
     SceneObject(1, "sphere", "large", "cyan", "glass", 0.0, 1.5, 0.0),

@@ -17,7 +17,7 @@ import webdataset
 import yaml
 
 from star_tvr.scenes.errors import ConfigError, DataError
-from star_tvr.scenes.rules import same_looks
+from star_tvr.scenes.rules import same_state
 from star_tvr.scenes.states import SceneObject
 from star_tvr.scenes.transformations import Transformation, parse_transformation, replay
 from star_tvr.schemas.dataset import Dataset
@@ -57,7 +57,7 @@ def pairs(dataset, split):
 def leads(dataset, sample, transformations):
     """Whether the transformations lead from the first to the last state of a sample."""
     plan = dataset.sample(sample).plan
-    return same_looks(replay(plan.initial, transformations, dataset.world)[-1], plan.final)
+    return same_state(replay(plan.initial, transformations, dataset.world)[-1], plan.final)
 
 
 def oracle(dataset, row):
@@ -67,7 +67,7 @@ def oracle(dataset, row):
         for end in ("initial", "final")
     )
     answer = [parse_transformation(t) for t in row["answer"].split(", ")]
-    assert same_looks(replay(before, answer, dataset.world)[-1], after)
+    assert same_state(replay(before, answer, dataset.world)[-1], after)
     assert [Transformation(**t) for t in row["transformations"]] == answer
     assert before == dataset.sample(row["sample"]).plan.initial
     assert [m["content"].count("<image>") for m in row["prompt"]] == [0, 2]
@@ -451,7 +451,7 @@ DAMAGE = {
     "wrong type": (edit(*OBJECT, "rotation", "left"), "sample.json: states.initial.objects.0.rot"),
     "extra field": (edit("colour", "red"), "sample.json: colour: unknown key"),
     "unknown shape": (edit(*OBJECT, "shape", "torus"), "objects.0.shape: 'torus'"),
-    "another index": (edit(*OBJECT, "index", 1), "object 0 has index 1"),
+    "another index": (edit(*OBJECT, "index", 1), "objects.0.index: is 1"),
     "unknown object": (edit("transformations", 0, "object", 99), "transformations: 99"),
     "unknown value": (edit("transformations", 0, "value", "teal"), "transformations: .*teal"),
     "moved object": (edit(*OBJECT, "position", [2.1, 0.9, 0.3]), "lead to the final state"),

@@ -6,6 +6,7 @@ import numpy as np
 import OpenEXR
 import pytest
 
+from star_tvr.generator.errors import RenderError
 from star_tvr.generator.frames import (
     DEPTH_SCALE,
     depth_steps,
@@ -17,8 +18,7 @@ from star_tvr.generator.frames import (
 from star_tvr.generator.materials import to_linear
 from star_tvr.generator.stage import Stage
 from star_tvr.scenes.cameras import Camera
-from star_tvr.scenes.errors import RenderError
-from star_tvr.scenes.plans import Light
+from star_tvr.scenes.plan import Light
 from star_tvr.scenes.states import SceneObject
 from star_tvr.scenes.world import World
 from star_tvr.schemas.config import load_config
@@ -40,7 +40,7 @@ def palette():
             for name, lamp in CONFIG["lights"]["lamps"].items()
         }
     )
-    stage.look(Camera((9.481, 0.0, 6.344), focal_length=42.0))
+    stage.point_camera(Camera((9.481, 0.0, 6.344), focal_length=42.0))
     state = tuple(
         SceneObject(
             k, "sphere", "small", color, material, 1.2 * (k // 8 - 1), 0.8 * (k % 8 - 3.5), 0

@@ -14,7 +14,7 @@ import pytest
 from star_tvr.generator.import_trance import parse_attributes, prepare_import
 from star_tvr.generator.validate import validate
 from star_tvr.scenes.errors import ConfigError, DataError
-from star_tvr.scenes.rules import same_looks
+from star_tvr.scenes.rules import same_state
 from star_tvr.scenes.transformations import answer_text
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.training.exports.export import export
@@ -214,7 +214,7 @@ def test_every_form(tmp_path, form):
             assert [here.x, here.y] == pytest.approx([0.15 * c for c in there["position"]])
             for key in ("shape", "size", "color", "material"):
                 assert getattr(here, key) == there[key]
-        assert same_looks(plan.states(dataset.world)[-1], plan.final)
+        assert same_state(plan.states(dataset.world)[-1], plan.final)
         assert {(i.state, i.camera) for i in sample.images} == {
             ("initial", "center"),
             *(("final", c) for c in ("left", "center", "right")),
@@ -422,11 +422,11 @@ DAMAGE = {
     "unknown colour": (change(*OBJECT, "color", "teal"), "'teal' is unknown"),
     "position off the grid": (change(*OBJECT, "position", [0.5, 1]), "position"),
     "huge position": (change(*OBJECT, "position", [10**400, 1]), "position"),
-    "moved object": (change(*OBJECT, "position", [1, 1]), "do not lead to the last state"),
-    "lost object": (lambda s: s["states"][-1]["objects"].pop(), "do not lead to the last state"),
+    "moved object": (change(*OBJECT, "position", [1, 1]), "do not lead to the final state"),
+    "lost object": (lambda s: s["states"][-1]["objects"].pop(), "do not lead to the final state"),
     "unknown object": (change("transformations", 0, "obj_idx", 99), "99"),
     "wrong value": (change("transformations", 0, "val", "teal"), "teal"),
-    "a move as a look": (change("transformations", 0, "val", ["front", 1]), "is no value of"),
+    "a move as a color": (change("transformations", 0, "val", ["front", 1]), "is no value of"),
     "unknown attribute": (change("transformations", 0, "attr", "mood"), "mood"),
     "no transformation": (change("transformations", []), "transformations"),
     "one state": (lambda s: s["states"].pop(), "states"),

@@ -9,7 +9,7 @@ from star_tvr.generator.labels import image_labels, measure, visibility
 from star_tvr.scenes.relations import relations
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.states import visible_objects
-from star_tvr.scenes.visibility import look
+from star_tvr.scenes.visibility import rasterize
 from star_tvr.schemas.config import load_config
 
 TRANCE = Sampler.from_config(load_config("trance"))
@@ -47,7 +47,7 @@ def test_labels_of_a_computed_mask(index):
     for state_name, name in plan.views:
         state = plan.initial if state_name == "initial" else plan.final
         objects, camera = visible_objects(state, world), plan.cameras[name]
-        view = look(objects, camera, world, 160, 120)
+        view = rasterize(objects, camera, world, 160, 120)
         numbers = np.array([0, *(o.index + 1 for o in objects)], np.uint8)
         mask = numbers[view.ids + 1]
         image = image_labels(mask, state_name, state, name, camera, world, True)

@@ -13,10 +13,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from star_tvr.generator.errors import RenderError
 from star_tvr.generator.process import HOME, BlenderProcess, Job, Options
 from star_tvr.generator.render import render as render_samples
 from star_tvr.generator.storage import store
-from star_tvr.scenes.errors import ConfigError, DataError, RenderError
+from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.config import QUALITIES, load_config
 from star_tvr.schemas.dataset import Dataset
 from tests.generator.command import (

@@ -14,7 +14,7 @@ from star_tvr.generator.difficulty import RatedPair, Scene, scene_of
 from star_tvr.generator.schemes import SCHEMES, Options
 from star_tvr.generator.splits import divide, parse_hold_out, parse_proportions, split, stratify
 from star_tvr.scenes.errors import ConfigError
-from star_tvr.scenes.world import ATTRIBUTES, LOOKS, World
+from star_tvr.scenes.world import APPEARANCE, ATTRIBUTES, World
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair
@@ -22,7 +22,7 @@ from tests.generator.command import refused, tvr
 
 NAMES = ["train", "val", "test_id", "test_ood"]
 WORLD = World.from_config(load_config("star")["world"])
-COLOR, SHAPE = LOOKS.index("color"), LOOKS.index("shape")
+COLOR, SHAPE = APPEARANCE.index("color"), APPEARANCE.index("shape")
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def make_scenes(count, views=(0.0, 34.0, 36.0), looks_of=None):
     for i in range(count):
         name, objects = f"{i:06d}", 1 + i % 10
         changes = 1 + (i // 10) % 4
-        attributes = rng.choice(LOOKS, size=min(changes, objects), replace=False)
-        looks = {tuple(rng.choice(WORLD.values(a)) for a in LOOKS) for _ in range(objects)}
+        attributes = rng.choice(APPEARANCE, size=min(changes, objects), replace=False)
+        looks = {tuple(rng.choice(WORLD.values(a)) for a in APPEARANCE) for _ in range(objects)}
         angles = views(i) if callable(views) else views
         pairs = tuple(
             RatedPair(Pair(name, "center", f"view{k}" if angle else "center"), angle, 0.5)
@@ -309,7 +309,7 @@ def test_objects_trains_on_few():
 
 
 def combinations(scene):
-    return {(look[SHAPE], look[COLOR]) for look in scene.looks}
+    return {(a[SHAPE], a[COLOR]) for a in scene.appearances}
 
 
 @pytest.mark.parametrize("hold_out", [(), (("cube", "red"), ("sphere", "blue"))])
@@ -345,7 +345,7 @@ def test_every_state_and_every_object_counts(star):
     """A combination that only comes about by a transformation is seen as well."""
     dataset = Dataset.open(star)
     for sample in dataset.samples():
-        looks = scene_of(sample, dataset.world).looks
+        looks = scene_of(sample, dataset.world).appearances
         for state in sample.plan.states(dataset.world):
             assert {(o.color, o.shape, o.size, o.material) for o in state} <= looks
 
@@ -399,6 +399,6 @@ def test_a_split_that_does_not_exist_names_the_others(writable):
 
 
 def test_all_attributes_are_labels():
-    assert set(LOOKS) < set(ATTRIBUTES)
+    assert set(APPEARANCE) < set(ATTRIBUTES)
     scene = make_scenes(1)[0]
     assert dict(scene.labels)["objects"] == scene.objects

@@ -11,7 +11,7 @@ from star_tvr.generator import blender
 from star_tvr.generator.frames import render_frame
 from star_tvr.generator.stage import Stage
 from star_tvr.scenes.cameras import Camera
-from star_tvr.scenes.plans import Light
+from star_tvr.scenes.plan import Light
 from star_tvr.scenes.states import SceneObject
 from star_tvr.scenes.world import World
 from star_tvr.schemas.config import load_config
@@ -42,7 +42,7 @@ def lit_stage(*changes):
     size = [f"image.width={WIDTH}", f"image.height={HEIGHT}"]
     stage = Stage(load_config("trance", [*size, *changes]))
     stage.light(LIGHTS)
-    stage.look(CENTER)
+    stage.point_camera(CENTER)
     return stage
 
 
@@ -67,7 +67,7 @@ def rays(camera, width, height):
 @pytest.mark.parametrize("camera", CAMERAS)
 def test_a_sphere_covers_the_pixels_that_geometry_says(stage, camera):
     obj = ball(index=4, x=0.6, y=-0.45)
-    stage.look(camera)
+    stage.point_camera(camera)
     stage.show((obj,))
     frame = render_frame(stage)
     origin, directions = rays(camera, WIDTH, HEIGHT)
@@ -89,7 +89,7 @@ def test_our_projection_is_blenders(stage, camera, size):
     from bpy_extras.object_utils import world_to_camera_view  # type: ignore[import-not-found]
     from mathutils import Vector
 
-    stage.look(camera)
+    stage.point_camera(camera)
     stage.resize(*size)
     scene = stage._scene
     scene.view_layers[0].update()
@@ -101,7 +101,7 @@ def test_our_projection_is_blenders(stage, camera, size):
 
 
 def test_mask_holds_index_plus_one_and_only_what_stands_in_the_visible_area(stage):
-    stage.look(CENTER)
+    stage.point_camera(CENTER)
     stage.show(
         (
             ball(0, 1.5, -1.5),
@@ -118,31 +118,31 @@ def test_mask_holds_index_plus_one_and_only_what_stands_in_the_visible_area(stag
 def test_objects_stand_on_the_ground(stage):
     """A camera at the level of the ground sees them end where the ground begins."""
     low = Camera((12.0, 0.0, 0.02), target=(0.0, 0.0, 0.02))
-    stage.look(low)
+    stage.point_camera(low)
     stage.show(tuple(ball(k, y=1.9 * (k - 1), shape=s) for k, s in enumerate(WORLD.shapes)))
     mask = render_frame(stage).mask
     level = HEIGHT / 2
     for value in (1, 2, 3):
         rows = np.flatnonzero((mask == value).any(axis=1))
         assert rows.max() + 1 == pytest.approx(level, abs=1.01)
-    stage.look(CENTER)
+    stage.point_camera(CENTER)
 
 
 def test_size_and_rotation_reach_the_picture(stage):
-    stage.look(CENTER)
+    stage.point_camera(CENTER)
     areas = []
     for size in ("small", "medium", "large"):
         stage.show((ball(size=size),))
         areas.append(np.count_nonzero(render_frame(stage).mask))
     assert areas[0] * 2.5 < areas[1] and areas[1] * 1.8 < areas[2]
     above = Camera((0.01, 0.0, 9.0))
-    stage.look(above)
+    stage.point_camera(above)
     widths = []
     for rotation in (0.0, math.pi / 4):
         stage.show((replace(ball(shape="cube"), rotation=rotation),))
         widths.append(np.count_nonzero((render_frame(stage).mask > 0).any(axis=0)))
     assert widths[0] * 1.2 < widths[1]
-    stage.look(CENTER)
+    stage.point_camera(CENTER)
 
 
 def test_frames_depend_on_what_is_shown_and_not_on_what_was(stage):
@@ -177,7 +177,7 @@ def test_adaptive_sampling_spares_samples_but_no_label():
     for samples, adaptive in ((16, 0), (48, 0.5), (48, 0), (16, 0.5)):
         settings = [f"render.samples={samples}", f"render.adaptive={adaptive}"]
         stage = Stage(load_config("trance", [*size, *settings]))
-        stage.look(CENTER)
+        stage.point_camera(CENTER)
         stage.show(state)
         frames[samples, adaptive] = render_frame(stage)
     plain = frames[16, 0]
@@ -193,7 +193,7 @@ def test_the_ground_fades_into_the_background_without_a_darker_band():
     stage.show(())
     background = 255 * (1.055 * CONFIG["render"]["background"][0] ** (1 / 2.4) - 0.055)
     for place in CONFIG["cameras"]["named"].values():
-        stage.look(Camera(tuple(place["position"])))
+        stage.point_camera(Camera(tuple(place["position"])))
         image = render_frame(stage).image
         assert image.min() > background - 6
         assert np.abs(image[0] - background).max() < 12, "the upper edge is nearly background"
@@ -229,7 +229,7 @@ def test_stages_share_a_process(stage):
     stage.show((ball(),))
     before = render_frame(stage)
     other = Stage(load_config("star", ["image.width=32", "image.height=24", "render.samples=1"]))
-    other.look(CENTER)
+    other.point_camera(CENTER)
     other.light({})
     other.show((ball(8),))
     frame = render_frame(other)
@@ -257,7 +257,7 @@ def test_nothing_accumulates_over_frames(stage):
     def draw(frames):
         for _ in range(frames):
             stage.show(tuple(anything(k) for k in range(random.integers(1, 10))))
-            stage.look(CAMERAS[random.integers(2)])
+            stage.point_camera(CAMERAS[random.integers(2)])
             render_frame(stage)
 
     stage.resize(32, 24)
@@ -270,7 +270,7 @@ def test_nothing_accumulates_over_frames(stage):
     assert counts == [len(getattr(bpy.data, kind)) for kind in kinds]
     assert not linux or resident_mb() - memory < 15
     stage.resize(WIDTH, HEIGHT)
-    stage.look(CENTER)
+    stage.point_camera(CENTER)
 
 
 def test_describe_says_how_it_was_rendered(stage):
@@ -292,7 +292,7 @@ def test_surroundings_vary_only_where_the_configuration_says_so(stage):
     changes = [f"image.width={WIDTH}", f"image.height={HEIGHT}", "render.samples=1"]
     varied = Stage(load_config("varied", [*changes, "render.denoise=false"]))
     varied.light({"key": Light((6.0, -3.0, 4.0), (1.0, 1.0, 1.0), 0.5, 300.0)})
-    varied.look(CENTER)
+    varied.point_camera(CENTER)
     varied.show((ball(),))
     frames = []
     for seed in (1, 2, 1):

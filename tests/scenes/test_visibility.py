@@ -5,7 +5,7 @@ import pytest
 
 from star_tvr.scenes.cameras import Camera
 from star_tvr.scenes.states import SceneObject
-from star_tvr.scenes.visibility import look, reference_size
+from star_tvr.scenes.visibility import rasterize, reference_size
 from star_tvr.scenes.world import World
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.records import camera_to_json
@@ -49,7 +49,7 @@ def brute_force(objects, camera, size):
 @pytest.mark.parametrize("seed", range(6))
 def test_silhouettes_agree_with_brute_force(seed, position):
     objects, camera = scene(seed), Camera(position)
-    view = look(objects, camera, WORLD, 320, 240)
+    view = rasterize(objects, camera, WORLD, 320, 240)
     expected = brute_force(objects, camera, (320, 240))
     assert view.pixels.sum() > 2000
     for k in range(len(objects)):
@@ -62,10 +62,10 @@ def test_silhouettes_agree_with_brute_force(seed, position):
 @pytest.mark.parametrize("seed", range(3))
 def test_counts_follow_from_the_picture(seed):
     objects, camera = scene(seed), Camera(POSITIONS[seed])
-    view = look(objects, camera, WORLD, 160, 120)
+    view = rasterize(objects, camera, WORLD, 160, 120)
     for k, o in enumerate(objects):
         assert view.pixels[k] == (view.ids == k).sum()
-        alone = look((o,), camera, WORLD, 160, 120)
+        alone = rasterize((o,), camera, WORLD, 160, 120)
         assert alone.pixels[0] == alone.unoccluded[0] == view.unoccluded[k]
         assert view.pixels[k] <= view.unoccluded[k]
 
@@ -73,13 +73,13 @@ def test_counts_follow_from_the_picture(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_the_order_of_objects_does_not_matter(seed):
     objects, camera = scene(seed), Camera(FAR)
-    forward = look(objects, camera, WORLD, 160, 120)
-    backward = look(objects[::-1], camera, WORLD, 160, 120)
+    forward = rasterize(objects, camera, WORLD, 160, 120)
+    backward = rasterize(objects[::-1], camera, WORLD, 160, 120)
     assert forward.pixels.tolist() == backward.pixels.tolist()[::-1]
 
 
 def test_nothing_is_seen_of_nothing():
-    view = look((), Camera(FAR), WORLD, 32, 24)
+    view = rasterize((), Camera(FAR), WORLD, 32, 24)
     assert view.pixels.size == 0
     assert (view.ids == -1).all()
 
@@ -89,7 +89,7 @@ def test_a_large_object_hides_a_small_one_behind_it():
         return SceneObject(index, "cube", size, "red", "rubber", x, 0.0, 0.0)
 
     low = Camera((12.0, 0.0, 0.6), (0.0, 0.0, 0.6))
-    view = look((cube(0, "large", 2.0), cube(1, "small", -2.0)), low, WORLD, 320, 240)
+    view = rasterize((cube(0, "large", 2.0), cube(1, "small", -2.0)), low, WORLD, 320, 240)
     assert view.pixels[1] == 0 < view.unoccluded[1]
     assert view.pixels[0] == view.unoccluded[0]
 

@@ -8,7 +8,7 @@ import pytest
 from star_tvr.generator.labels import image_labels
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.states import visible_objects
-from star_tvr.scenes.visibility import look
+from star_tvr.scenes.visibility import rasterize
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.records import Sample
 
@@ -39,7 +39,7 @@ def labelled(plan, world) -> Sample:
     for state_name, name in plan.views:
         state, camera = plan.state(state_name, world), plan.cameras[name]
         objects = visible_objects(state, world)
-        ids = look(objects, camera, world, 64, 48).ids
+        ids = rasterize(objects, camera, world, 64, 48).ids
         mask = np.array([0, *(o.index + 1 for o in objects)], np.uint8)[ids + 1]
         images.append(image_labels(mask, state_name, state, name, camera, world, True))
     return Sample(plan, tuple(images), RENDER)

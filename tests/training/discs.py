@@ -13,7 +13,7 @@ from PIL import ImageDraw
 from star_tvr.scenes.relations import relations
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.states import visible_objects
-from star_tvr.scenes.visibility import look
+from star_tvr.scenes.visibility import rasterize
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import Dataset, commit_sample, dumps, manifest, sample_id
 from star_tvr.schemas.records import Image, ObjectView, Pair, Sample
@@ -48,7 +48,7 @@ def draw(plan, world, state, camera_name):
         u, v, depth = projected[k]
         r = 0.6 * focal * objects[k].radius(world) / depth
         canvas.ellipse((u - r, v - r, u + r, v + r), fill=world.colors[objects[k].color])
-    view = look(objects, camera, world, WIDTH, HEIGHT)
+    view = rasterize(objects, camera, world, WIDTH, HEIGHT)
     views = tuple(
         ObjectView(
             o.index,

@@ -82,7 +82,7 @@ def test_a_flipped_picture_is_a_render_of_the_mirrored_scene():
 
     def render(state, camera, lights):
         stage.light(lights)
-        stage.look(camera)
+        stage.point_camera(camera)
         stage.show(state)
         return render_frame(stage)
 

@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from star_tvr.scenes.errors import ConfigError, TrainingError
+from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.world import World
 from star_tvr.schemas.config import load_config
+from star_tvr.training.errors import TrainingError
 from star_tvr.training.models import (
     TINY,
     Lora,

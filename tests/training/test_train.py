@@ -14,9 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from star_tvr.scenes.errors import ConfigError, TrainingError
+from star_tvr.scenes.errors import ConfigError
 from star_tvr.training import grpo, runs, sft
 from star_tvr.training.config import check_config, load_config, load_stages, trainer_arguments
+from star_tvr.training.errors import TrainingError
 from star_tvr.training.models import TINY, Lora
 from star_tvr.training.prompts import PromptConfig
 from star_tvr.training.rows import RowReader, build_rows

@@ -5,11 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from star_tvr.scenes.errors import DataError, TvrError
-from star_tvr.scenes.rules import same_looks
-from star_tvr.scenes.states import State
-from star_tvr.scenes.transformations import answer_text, replay
-from star_tvr.scenes.world import LOOKS
+from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.rules import check_plan
+from star_tvr.scenes.transformations import answer_text
 from star_tvr.schemas.checks import iter_jsonl
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.pictures import decode_png
@@ -131,26 +129,7 @@ def read_checked(dataset: Dataset, sample_id: str, where: str) -> Sample:
     sample = dataset.sample(sample_id)
     if sample.id != sample_id:
         raise DataError(f"{path}: id is {sample.id}, but the folder is called {sample_id}")
-    plan, world = sample.plan, dataset.world
-    for name, state in (("initial", plan.initial), ("final", plan.final)):
-        for k, obj in enumerate(state):
-            if obj.index != k:
-                raise DataError(f"{path}: states.{name}: object {k} has index {obj.index}")
-            for attribute in LOOKS:
-                if getattr(obj, attribute) not in world.values(attribute):
-                    raise DataError(
-                        f"{path}: states.{name}.objects.{k}.{attribute}: "
-                        f"{getattr(obj, attribute)!r} is not in the vocabulary of this data set"
-                    )
-    missing = sorted({camera for _, camera in plan.views} - set(plan.cameras))
-    if missing:
-        raise DataError(f"{path}: cameras: there is no {missing[0]}, which an image is from")
-    try:
-        reached: State = replay(plan.initial, plan.transformations, world)[-1]
-    except TvrError as problem:
-        raise DataError(f"{path}: transformations: {problem}") from None
-    if not same_looks(reached, plan.final):
-        raise DataError(f"{path}: transformations: do not lead to the final state")
+    check_plan(sample.plan, dataset.world, str(path))
     return sample
 
 

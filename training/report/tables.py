@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from star_tvr.scenes.errors import DataError
-from star_tvr.scenes.world import LOOKS
+from star_tvr.scenes.world import APPEARANCE
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.training.answers import parse, parse_triplet, parse_truth
 from star_tvr.training.metrics import METRICS, Comparison, Estimate, Result, bootstrap, compare
@@ -402,7 +402,7 @@ NOT_NAMED, OTHER = "not named", "other"
 def confusions(evaluation: Evaluation) -> list[Confusion]:
     """One matrix for each attribute that was transformed."""
     attributes = {t.attribute for r in evaluation.report.results for t in parse_truth(r.truth)}
-    order = [a for a in (*LOOKS, "position") if a in attributes]
+    order = [a for a in (*APPEARANCE, "position") if a in attributes]
     return [confusion(evaluation.report.results, a, evaluation.dataset) for a in order]
 
 

@@ -33,7 +33,7 @@ UNOCCLUDED = 0.95
 """Visibility from which an untouched object's outline must stay."""
 
 
-def check_looks(
+def check_appearance(
     sample: Sample,
     colors: Mapping[str, tuple[int, int, int]],
     clear: frozenset[str],
