@@ -10,7 +10,7 @@ attributes at once, in the way of a Latin square; that balances both and keeps t
 Values and kinds of moves are dealt for each cell and attribute.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm
 
@@ -62,7 +62,7 @@ class Balance:
     total: tuple[int, int] | None
     count: tuple[int, int]
     attributes: tuple[str, ...]
-    values: dict[str, tuple[str, ...]]
+    values: Mapping[str, tuple[str, ...]]
     moves: tuple[str, ...]
     fixed: int
     possible: Callable[[tuple[tuple[str, str], ...]], bool]

@@ -5,16 +5,16 @@ drawn again when a rule does not hold, never the task, so the rules cannot bend 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import product
-from typing import Any
 
 import numpy as np
 
 from star_tvr.scenes.balance import Balance, Task
 from star_tvr.scenes.cameras import Camera, angle_between
+from star_tvr.scenes.config import DatasetConfig, LightVariationConfig, ShellConfig
 from star_tvr.scenes.errors import ConfigError, PlanError
 from star_tvr.scenes.plan import Light, Plan
 from star_tvr.scenes.rules import hidden_changes
@@ -53,34 +53,38 @@ class Sampler:
     True
     """
 
-    config: Mapping[str, Any]
-    world: World
+    config: DatasetConfig
     balance: Balance
     combinations: Callable[[Steps], list[Appearance]]
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "Sampler":
+    def from_config(cls, config: DatasetConfig) -> "Sampler":
         """Prepare for a resolved configuration.
 
         Raises:
             ConfigError: no scene can satisfy it.
         """
-        world = World.from_config(config["world"])
+        world = config.world
         combinations = lru_cache(1024)(partial(_combinations, world))
-        objects, changes = config["objects"], config["transformations"]
+        objects, changes = config.objects, config.transformations
         balance = Balance(
-            seed=config["seed"],
-            visible=tuple(objects["visible"]),
-            total=objects["total"] and tuple(objects["total"]),
-            count=tuple(changes["count"]),
-            attributes=tuple(changes["attributes"]),
-            values={a: world.values(a) for a in changes["attributes"]},
-            moves=tuple(changes["moves"]),
-            fixed=len(objects["fixed"]),
+            seed=config.seed,
+            visible=objects.visible,
+            total=objects.total,
+            count=changes.count,
+            attributes=changes.attributes,
+            values={a: world.values(a) for a in changes.attributes},
+            moves=changes.moves,
+            fixed=len(objects.fixed),
             possible=lambda steps: bool(combinations(steps)),
         )
         _refuse_full_area(world, balance)
-        return cls(config, world, balance, combinations)
+        return cls(config, balance, combinations)
+
+    @property
+    def world(self) -> World:
+        """What objects can be and where."""
+        return self.config.world
 
     def plan(self, index: int) -> Plan:
         """The plan of sample `index`: a pure function of the configuration and `index`.
@@ -88,10 +92,10 @@ class Sampler:
         Raises:
             PlanError: no layout was found in the allowed number of tries.
         """
-        seed = derive(self.config["seed"], "sample", index)
+        seed = derive(self.config.seed, "sample", index)
         task = self.balance.task(index)
         failures: Counter[str] = Counter()
-        for attempt in range(self.config["tries"]):
+        for attempt in range(self.config.tries):
             try:
                 return self._attempt(index, seed, task, stream(seed, "layout", attempt))
             except Unlucky as broken:
@@ -99,13 +103,13 @@ class Sampler:
         hardest = ", ".join(f"{rule} {times} times" for rule, times in failures.most_common())
         cure = _CURES[failures.most_common(1)[0][0]]
         raise PlanError(
-            f"sample {index:06d}: no layout in {self.config['tries']} tries "
+            f"sample {index:06d}: no layout in {self.config.tries} tries "
             f"(rules that failed: {hardest}); {cure}, or raise tries"
         )
 
     def _attempt(self, index: int, seed: int, task: Task, rng: Rng) -> Plan:
         cameras, views = self._cameras(rng)
-        if self.config["intermediate"]:
+        if self.config.intermediate:
             finals = [camera for state, camera in views if state == "final"]
             views += tuple(
                 (f"step-{k}", camera)
@@ -116,12 +120,12 @@ class Sampler:
         final = initial
         for transformation in task.transformations:
             final = apply(final, transformation, self.world)
-        if "rotation" in self.config["transformations"]["distractors"]:
+        if "rotation" in self.config.transformations.distractors:
             final = _turned(initial, final, rng)
         plan = Plan(
             id=f"{index:06d}",
             seed=seed,
-            preset=self.config["preset"],
+            preset=self.config.preset,
             cameras=cameras,
             views=views,
             lights=self._lights(rng),
@@ -129,14 +133,9 @@ class Sampler:
             final=final,
             transformations=task.transformations,
         )
-        image = self.config["image"]
-        if hidden_changes(
-            plan,
-            self.world,
-            self.config["visibility"]["min_pixels"],
-            image["width"],
-            image["height"],
-        ):
+        image = self.config.image
+        least = self.config.visibility.min_pixels
+        if hidden_changes(plan, self.world, least, image.width, image.height):
             raise Unlucky("observable")
         return plan
 
@@ -146,7 +145,7 @@ class Sampler:
         Raises:
             ConfigError: a fixed object is not allowed by the constraints.
         """
-        fixed = self.config["objects"]["fixed"]
+        fixed = self.config.objects.fixed
         first_fixed = task.visible - len(fixed)
         objects = []
         for index in range(task.total):
@@ -202,19 +201,19 @@ class Sampler:
 
     def _cameras(self, rng: Rng) -> tuple[dict[str, Camera], tuple[tuple[str, str], ...]]:
         """The cameras of a sample and its images in the order of rendering."""
-        block = self.config["cameras"]
+        block = self.config.cameras
         cameras: dict[str, Camera] = {}
         views: list[tuple[str, str]] = []
         firsts: list[str] = []
-        for name in block["initial"]:
+        for name in block.initial:
             firsts.append(self._add(cameras, name, None, rng))
             views.append(("initial", firsts[-1]))
-        for name in block["final"]:
+        for name in block.final:
             first = cameras[firsts[0]]
             if name == "same":
                 added = firsts
             elif name == "orbit":
-                circle = _orbit(first, block["orbit"])
+                circle = _orbit(first, block.orbit)
                 cameras.update(circle)
                 added = list(circle)
             else:
@@ -224,37 +223,37 @@ class Sampler:
 
     def _add(self, cameras: dict[str, Camera], name: str, first: Camera | None, rng: Rng) -> str:
         """Make sure that the camera called `name` is there, and say what it is called."""
-        block = self.config["cameras"]
+        block = self.config.cameras
         if name == "random":
             drawn = sum(k.startswith("view-") for k in cameras)
             name = f"view-{drawn}"
-            cameras[name] = _random_camera(block["shell"], first, rng)
+            cameras[name] = _random_camera(block.shell, first, rng)
         elif name not in cameras:
-            named = block["named"][name]
+            named = block.named[name]
             cameras[name] = Camera(
-                position=_jittered(named["position"], block["jitter"], rng),
-                target=_triple(named.get("target", (0, 0, 0))),
-                focal_length=float(named.get("focal_length", 35.0)),
+                position=_jittered(named.position, block.jitter, rng),
+                target=_triple(named.target),
+                focal_length=named.focal_length,
             )
         return name
 
     def _lights(self, rng: Rng) -> dict[str, Light]:
-        block = self.config["lights"]
+        block = self.config.lights
         lights = {
             name: Light(
-                position=_jittered(lamp["position"], block["jitter"], rng),
-                color=_triple(lamp["color"]),
-                size=float(lamp["size"]),
-                power=float(lamp["power"]),
+                position=_jittered(lamp.position, block.jitter, rng),
+                color=_triple(lamp.color),
+                size=lamp.size,
+                power=lamp.power,
             )
-            for name, lamp in block["lamps"].items()
+            for name, lamp in block.lamps.items()
         }
-        vary = block["vary"]
-        if vary["count"] is not None:
-            count = int(rng.integers(vary["count"][0], vary["count"][1] + 1))
+        vary = block.vary
+        if vary.count is not None:
+            count = int(rng.integers(vary.count[0], vary.count[1] + 1))
             names = [*lights, *(f"extra-{k}" for k in range(1, count + 1))][:count]
             lights = {name: lights.get(name) or _anywhere(rng) for name in names}
-        if vary["power"] or vary["color"]:
+        if vary.power or vary.color:
             lights = {name: _varied(light, vary, rng) for name, light in lights.items()}
         return lights
 
@@ -267,10 +266,10 @@ def _anywhere(rng: Rng) -> Light:
     return Light(position=place, color=(1.0, 1.0, 1.0), size=0.7, power=150.0)
 
 
-def _varied(light: Light, vary: Mapping[str, float], rng: Rng) -> Light:
+def _varied(light: Light, vary: LightVariationConfig, rng: Rng) -> Light:
     """The lamp with another power and color."""
-    factor = float(np.exp(rng.uniform(-vary["power"], vary["power"])))
-    shares = 1 - vary["color"] * rng.uniform(0, 1, 3)
+    factor = float(np.exp(rng.uniform(-vary.power, vary.power)))
+    shares = 1 - vary.color * rng.uniform(0, 1, 3)
     red, green, blue = (on_grid(float(c * s)) for c, s in zip(light.color, shares, strict=True))
     return replace(light, color=(red, green, blue), power=on_grid(light.power * factor))
 
@@ -404,18 +403,18 @@ def _orbit(first: Camera, views: int) -> dict[str, Camera]:
     return circle
 
 
-def _random_camera(shell: Mapping[str, Any], first: Camera | None, rng: Rng) -> Camera:
+def _random_camera(shell: ShellConfig, first: Camera | None, rng: Rng) -> Camera:
     """A camera on the shell, at an allowed angle from the first one.
 
     Raises:
         Unlucky: the angle was not met in a bounded number of draws.
     """
     for _ in range(CAMERA_TRIES):
-        azimuth = np.radians(rng.uniform(*shell["azimuth"]))
-        elevation = np.radians(rng.uniform(*shell["elevation"]))
-        distance = rng.uniform(*shell["distance"])
-        focal_length = rng.uniform(*shell["focal_length"])
-        target = rng.uniform(-1.0, 1.0, 3) * shell["target_jitter"] * (1.0, 1.0, 0.0)
+        azimuth = np.radians(rng.uniform(*shell.azimuth))
+        elevation = np.radians(rng.uniform(*shell.elevation))
+        distance = rng.uniform(*shell.distance)
+        focal_length = rng.uniform(*shell.focal_length)
+        target = rng.uniform(-1.0, 1.0, 3) * shell.target_jitter * (1.0, 1.0, 0.0)
         offset = distance * np.array(
             [
                 np.cos(elevation) * np.cos(azimuth),
@@ -428,17 +427,17 @@ def _random_camera(shell: Mapping[str, Any], first: Camera | None, rng: Rng) -> 
             target=_triple(target),
             focal_length=on_grid(float(focal_length)),
         )
-        if first is None or shell["angle"][0] <= angle_between(first, camera) <= shell["angle"][1]:
+        if first is None or shell.angle[0] <= angle_between(first, camera) <= shell.angle[1]:
             return camera
     raise Unlucky("camera-angle")
 
 
-def _triple(values: Any) -> Triple:
+def _triple(values: Iterable[float]) -> Triple:
     x, y, z = (on_grid(float(v)) for v in values)
     return (x, y, z)
 
 
-def _jittered(position: Any, jitter: float, rng: Rng) -> Triple:
+def _jittered(position: Triple, jitter: float, rng: Rng) -> Triple:
     return _triple(np.asarray(position, dtype=float) + rng.uniform(-1.0, 1.0, 3) * jitter)
 
 

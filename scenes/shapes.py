@@ -6,12 +6,16 @@ test for the `balls`; both describe the same surface, so a new shape is a few nu
 preset and never code.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from star_tvr.scenes.settings import Integer, Number, Positive, Settings, Share, refuse
 
 Floats = NDArray[np.float64]
 
@@ -20,25 +24,26 @@ ROUND_SIDES = 24
 """Prisms with at least this many sides are shaded as round, the others keep flat faces."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A solid of horizontal radius 1, centred at the origin, standing along z.
+class Shape(Settings):
+    """A solid of horizontal radius 1, centred at the origin, standing along z."""
 
-    Attributes:
-        name: as it is written in answers.
-        kind: `sphere`, or `prism`: a regular polygon extruded upwards.
-        sides: number of sides of the prism's base (4 is a box, 64 a cylinder).
-        height: full height, in units of the horizontal radius.
-        top: radius of the top face over that of the base (1 is a prism, 0 a cone).
-        bevel: radius of the rounding of every edge, in units of the horizontal radius.
-    """
+    kind: Literal["sphere", "prism"]
+    """`sphere`, or `prism`: a regular polygon extruded upwards."""
+    sides: Annotated[Integer, Field(ge=3, le=256)] = 4
+    """Number of sides of a prism's base: 4 is a box, 64 a cylinder."""
+    height: Positive = 2.0
+    """Full height of a prism, in units of the horizontal radius."""
+    top: Share = 1.0
+    """Radius of a prism's top face over that of its base: 1 is a prism, 0 a cone."""
+    bevel: Annotated[Number, Field(ge=0.005, le=0.3)] = 0.05
+    """Radius of the rounding of every edge of a prism, in units of the horizontal radius."""
 
-    name: str
-    kind: Literal["sphere", "prism"] = "prism"
-    sides: int = 4
-    height: float = 2.0
-    top: float = 1.0
-    bevel: float = 0.05
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        most = min(self.height / 2, math.cos(math.pi / self.sides))
+        if self.kind == "prism" and self.bevel > most:
+            refuse("bevel", f"{self.bevel} rounds away the whole solid; at most {most:.3g}")
+        return self
 
     @property
     def half_height(self) -> float:

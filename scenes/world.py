@@ -1,39 +1,76 @@
 """The world of a data set as values: what exists, how big it is, where it may stand.
 
-Everything comes from the `world` block of a configuration; a new colour, shape, size or
-material is a line of YAML.
+This is the `world` block of a configuration; a new color, shape, size or material is a line of
+YAML.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Literal, Self, get_args
 
+from pydantic import Field, model_validator
+
+from star_tvr.scenes.settings import (
+    Count,
+    Name,
+    NonNegative,
+    Number,
+    Positive,
+    Settings,
+    Share,
+    Some,
+    refuse,
+)
 from star_tvr.scenes.shapes import Shape
 
-APPEARANCE = ("color", "shape", "size", "material")
-ATTRIBUTES = (*APPEARANCE, "position")
+Appearance = Literal["color", "shape", "size", "material"]
+Attribute = Literal["color", "shape", "size", "material", "position"]
+
+APPEARANCE: tuple[str, ...] = get_args(Appearance)
+ATTRIBUTES: tuple[str, ...] = get_args(Attribute)
 
 MOST_OBJECTS = 254
 """Objects of a scene: a mask holds their index + 1 in 8 bits, and 255 is left free."""
 
+Channel = Annotated[int, Field(strict=True, ge=0, le=255)]
+Direction = Literal[-1, 0, 1]
 
-@dataclass(frozen=True)
-class Constraint:
-    """Objects with one of the values of every attribute in `given` must fit `required` likewise.
 
-    >>> cubes = Constraint({"shape": ("cube",)}, {"color": ("gray", "blue")})
+class Material(Settings):
+    """A surface, as inputs of Blender's Principled shader; without a key the shader's own value."""
+
+    roughness: Share | None = None
+    """Roughness: 0 is a mirror, 1 is matte."""
+    specular: Share | None = None
+    """Specular IOR level: strength of the reflection of what is no metal."""
+    metallic: Share | None = None
+    """Metallic: 1 for metal."""
+    transmission: Share | None = None
+    """Share of light that passes through: 1 for glass."""
+    ior: Annotated[Number, Field(ge=1, le=3)] | None = None
+    """Index of refraction."""
+    tint: Share | None = None
+    """How far the color is lightened: 0 is the palette, 1 is white; by default 0.35 of
+    `transmission`."""
+
+
+class Constraint(Settings):
+    """Objects with one of the values of every attribute in `if` must fit `then` likewise.
+
+    >>> cubes = Constraint.model_validate({"if": {"shape": ["cube"]}, "then": {"color": ["gray"]}})
     >>> cubes.allows({"shape": "cube", "color": "red"})
     False
     """
 
-    given: Mapping[str, tuple[str, ...]]
-    required: Mapping[str, tuple[str, ...]]
-
-    @classmethod
-    def from_config(cls, block: Mapping[str, Any]) -> "Constraint":
-        """Read `{if: {attribute: [values]}, then: {attribute: [values]}}`."""
-        given, required = ({k: tuple(v) for k, v in block[key].items()} for key in ("if", "then"))
-        return cls(given, required)
+    given: Annotated[
+        dict[Appearance, Annotated[tuple[str, ...], Field(min_length=1)]],
+        Field(alias="if", min_length=1),
+    ]
+    """Values, by attribute, of the objects that it is about."""
+    required: Annotated[
+        dict[Appearance, Annotated[tuple[str, ...], Field(min_length=1)]],
+        Field(alias="then", min_length=1),
+    ]
+    """Values, by attribute, that these objects must have."""
 
     def allows(self, attributes: Mapping[str, str]) -> bool:
         """Whether an object may have these attributes."""
@@ -42,76 +79,67 @@ class Constraint:
         return all(attributes[k] in v for k, v in self.required.items())
 
 
-@dataclass(frozen=True)
-class World:
-    """What objects can be and where they can be.
+class World(Settings):
+    """What objects can be and where they can be."""
 
-    Attributes:
-        shapes: solids by name.
-        sizes: horizontal radius in Blender units by name.
-        colors: sRGB 0-255 by name.
-        materials: surface parameters by name, read by the renderer only.
-        grid: spacing of the positions, in Blender units.
-        directions: what each direction of a move does to (x, y), in steps. In the presets +x is
-            front, towards the center camera, and +y is right, as that camera sees them.
-        step: length of one step of a move along an axis, in Blender units.
-        steps: how many steps a move may take.
-        gap: least free space between two objects on the ground, in Blender units.
-        visible_area: objects with abs x, abs y up to this are rendered.
-        valid_area: objects may stand at abs x, abs y up to this.
-        constraints: combinations of attributes that every object keeps to in every state.
-    """
+    shapes: Annotated[dict[Name, Shape], Field(min_length=1)]
+    """Solids by name."""
+    sizes: Annotated[dict[Name, Positive], Field(min_length=1)]
+    """Horizontal radius by name, Blender units."""
+    materials: Annotated[dict[Name, Material], Field(min_length=1)]
+    """Surfaces by name, read by the renderer only."""
+    colors: Annotated[dict[Name, tuple[Channel, Channel, Channel]], Field(min_length=1)]
+    """sRGB, 0 to 255, by name."""
+    grid: Positive = 0.15
+    """Spacing of the positions, Blender units."""
+    directions: Annotated[dict[Name, tuple[Direction, Direction]], Field(min_length=1)]
+    """What each direction of a move does to (x, y), in steps. In the presets +x is front, towards
+    the center camera, and +y is right, as that camera sees them."""
+    step: Positive = 1.5
+    """Length of one step of a move along an axis, Blender units."""
+    steps: Some[Count] = (1, 2)
+    """How many steps a move may take."""
+    gap: NonNegative = 0.15
+    """Least free space between two objects on the ground, Blender units."""
+    visible_area: Positive = 3.0
+    """Objects with abs x, abs y up to this are rendered, Blender units."""
+    valid_area: Positive = 6.0
+    """Objects may stand at abs x, abs y up to this, Blender units."""
+    constraints: tuple[Constraint, ...] = ()
+    """Combinations of attributes that every object keeps to in every state, such as
+    `{if: {shape: [cube]}, then: {color: [gray, blue]}}` (CLEVR's CoGenT conditions)."""
 
-    shapes: Mapping[str, Shape]
-    sizes: Mapping[str, float]
-    colors: Mapping[str, tuple[int, int, int]]
-    materials: Mapping[str, Mapping[str, float]]
-    grid: float
-    directions: Mapping[str, tuple[int, int]]
-    step: float
-    steps: tuple[int, ...]
-    gap: float
-    visible_area: float
-    valid_area: float
-    constraints: tuple["Constraint", ...] = ()
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.visible_area > self.valid_area:
+            refuse("visible_area", f"{self.visible_area:g} is larger than valid_area")
+        for constraint in self.constraints:
+            for values in (constraint.given, constraint.required):
+                self.check_values("constraints", values)
+        return self
 
-    @classmethod
-    def from_config(cls, block: Mapping[str, Any]) -> "World":
-        """Build the world from the (already validated) `world` block of a configuration."""
-        return cls(
-            shapes={k: Shape(name=k, **v) for k, v in block["shapes"].items()},
-            sizes={k: float(v) for k, v in block["sizes"].items()},
-            colors={k: (int(v[0]), int(v[1]), int(v[2])) for k, v in block["colors"].items()},
-            materials=block["materials"],
-            grid=block["grid"],
-            directions={k: (int(v[0]), int(v[1])) for k, v in block["directions"].items()},
-            step=block["step"],
-            steps=tuple(block["steps"]),
-            gap=block["gap"],
-            visible_area=block["visible_area"],
-            valid_area=block["valid_area"],
-            constraints=tuple(Constraint.from_config(c) for c in block["constraints"]),
-        )
+    def check_values(self, key: str, values: Mapping[Appearance, str | tuple[str, ...]]) -> None:
+        """Make sure that values of attributes exist; `key` is where they are named."""
+        for attribute, named in values.items():
+            for value in (named,) if isinstance(named, str) else named:
+                known = self.values(attribute)
+                if value not in known:
+                    refuse(key, f"{value!r} is no {attribute}; known are {', '.join(known)}")
 
     def allows(self, attributes: Mapping[str, str]) -> bool:
-        """Whether an object may have these attributes at once (CLEVR's CoGenT conditions)."""
+        """Whether an object may have these attributes at once."""
         return all(c.allows(attributes) for c in self.constraints)
 
     def values(self, attribute: str) -> tuple[str, ...]:
         """Every value that a transformation may give to `attribute`, in vocabulary order.
 
         >>> from star_tvr.schemas.config import load_config
-        >>> World.from_config(load_config("star")["world"]).values("size")
+        >>> load_config("star").world.values("size")
         ('small', 'medium', 'large')
         """
         if attribute == "position":
             return tuple(f"{d}.{n}" for d in self.directions for n in self.steps)
-        table: Mapping[str, Any] = {
-            "color": self.colors,
-            "shape": self.shapes,
-            "size": self.sizes,
-            "material": self.materials,
-        }[attribute]
+        table: Mapping[str, object] = getattr(self, f"{attribute}s")
         return tuple(table)
 
     def in_visible_area(self, x: float, y: float) -> bool:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import DataError
 from star_tvr.schemas.checks import read_json
-from star_tvr.schemas.config import Config, load_config, preset_names
+from star_tvr.schemas.config import load_config, preset_names
 from star_tvr.schemas.dataset import Dataset, dumps_line, write_whole
 from star_tvr.schemas.folders import differences
 
@@ -118,8 +120,8 @@ def write_export_card(dataset: Dataset, folder: Path, form: str, configs: Config
 def _write(dataset: Dataset, folder: Path, text: str) -> None:
     files = {"README.md": text}
     changes = recipe_file(dataset.config)
-    if changes is not None and "source" not in dataset.manifest:
-        files[f"{dataset.config['preset']}.yaml"] = changes
+    if changes is not None and dataset.manifest.source is None:
+        files[f"{dataset.config.preset}.yaml"] = changes
     for name, content in files.items():
         path = folder / name
         # What copies a data set goes by a file's time: one that stays the same is left alone.
@@ -134,13 +136,12 @@ def card(dataset: Dataset, summary: Summary, form: str = "", configs: Configs | 
         form: the format of an export; empty for the data set itself.
         configs: the data files of an export.
     """
-    config = dataset.config
-    source = dataset.manifest.get("source")
-    licence = "cc-by-nc-4.0" if source else "apache-2.0"
+    config, source = dataset.config, dataset.manifest.source
     size = next((name for limit, name in SIZES.items() if summary.samples < limit), "1M<n<10M")
+    title = f"star-tvr {config.preset}"
     front: dict[str, Any] = {
-        "pretty_name": f"star-tvr {config['preset']}",
-        "license": licence,
+        "pretty_name": title,
+        "license": "apache-2.0" if source is None else "cc-by-nc-4.0",
         "language": ["en"],
         "task_categories": ["visual-question-answering", "image-text-to-text"],
         "tags": ["transformation-driven-visual-reasoning", "trance", "synthetic", "blender"],
@@ -154,117 +155,72 @@ def card(dataset: Dataset, summary: Summary, form: str = "", configs: Configs | 
             }
             for name, files in configs.items()
         ]
-    splits = dataset.split_names()
-    width, height = config["image"]["width"], config["image"]["height"]
-    total = dataset.manifest["counts"]["samples"]
-    there = f"{summary.samples}" if summary.samples == total else f"{summary.samples} of {total}"
-    lines = [
-        "---",
-        yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(),
-        "---",
-        MARK,
-        "",
-        f"# {front['pretty_name']}",
-        "",
-        "Transformation-driven visual reasoning: given a picture of a scene before and one after,",
-        "name what changed, as triplets `object.attribute.value` in the order of the changes.",
-        "",
-        "| | |",
-        "|---|---|",
-        *([f"| format | {form} |"] if form else []),
-        f"| preset | {config['preset']} |",
-        f"| seed | {config['seed']} |",
-        f"| samples | {there} |",
-        f"| images | {summary.images}, {width} x {height} |",
-        *([f"| splits | {', '.join(splits)} |"] if splits else []),
-        f"| SHA-256 of the plans | `{summary.plans}` |",
-        "",
-        "## How to make it again",
-        "",
-        *_make_again(dataset, form),
-        "",
-        "| made with | |",
-        "|---|---|",
-        *(f"| {name} | {version} |" for name, version in dataset.manifest["versions"].items()),
-        "",
-        "## Balance",
-        "",
-        *_balance(summary),
-        "## Licence",
-        "",
-        *_licence(bool(source)),
-    ]
-    return "\n".join(lines) + "\n"
+    return TEMPLATE.render(
+        front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(),
+        mark=MARK,
+        title=title,
+        form=form,
+        config=config,
+        summary=summary,
+        total=dataset.manifest.counts["samples"],
+        splits=dataset.split_names(),
+        command=recipe(config) if source is None else import_recipe(source),
+        has_file=recipe_file(config) is not None,
+        versions=dataset.manifest.versions,
+        source=source,
+    )
 
 
-def _make_again(dataset: Dataset, form: str) -> list[str]:
-    source = dataset.manifest.get("source")
-    then = ["", "and, for this form of it,", "", f"    tvr export OUT EXPORT --format {form}"]
-    if source:
-        options = [f"--attributes {','.join(source['attributes'])}"] if source["attributes"] else []
-        options += ["--strict"] if source["strict"] else []
-        lines = [f"    {' '.join(['tvr import-trance SRC OUT', *options])}"]
-        return [*lines, *(then if form else [])]
-    lines = [f"    {recipe(dataset.config)}", *(then if form else []), ""]
-    if recipe_file(dataset.config) is not None:
-        lines += [f"in this folder, where `{dataset.config['preset']}.yaml` is.", ""]
-    return [
-        *lines,
-        "Plans and masks come out the same to the byte, images to within 2/255. The hash is that",
-        "of `cat OUT/plans/*.jsonl | sha256sum` after the first command with `--plan-only`.",
-    ]
+def _ordered(counts: Counter[str]) -> list[tuple[str, int]]:
+    """Values with their counts: numbers by size, words by the alphabet."""
+    return sorted(counts.items(), key=lambda c: c[0].zfill(9) if c[0].isdigit() else c[0])
 
 
-def _balance(summary: Summary) -> list[str]:
-    lines = []
-    for title, counts in summary.tables.items():
-        total = counts.total()
-        lines += [f"| {title} | | |", "|---|---:|---:|"]
-        ordered = sorted(counts.items(), key=lambda c: c[0].zfill(9) if c[0].isdigit() else c[0])
-        lines += [f"| {value} | {n} | {n / total:.1%} |" for value, n in ordered]
-        lines.append("")
-    return lines
+ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    undefined=StrictUndefined,
+)
+ENVIRONMENT.filters["ordered"] = _ordered
+TEMPLATE = ENVIRONMENT.get_template("card.md.jinja")
 
 
-def _licence(imported: bool) -> list[str]:
-    if imported:
-        return [
-            "TRANCE (Hong et al., Transformation Driven Visual Reasoning, CVPR 2021) is published",
-            "under CC BY-NC 4.0, and so is this copy of it.",
-        ]
-    return [
-        "Apache-2.0, unless whoever rendered this data set says otherwise: pictures and labels",
-        "are theirs, and Blender's GPL does not reach them. The world is that of TRANCE (Hong et",
-        "al., Transformation Driven Visual Reasoning, CVPR 2021).",
-    ]
+def import_recipe(source: Mapping[str, Any]) -> str:
+    """The command that imports a data set again."""
+    words = ["tvr", "import-trance", "SRC", "OUT"]
+    for attribute in source["attributes"]:
+        words += ["--attribute", attribute]
+    return " ".join([*words, *(["--strict"] if source["strict"] else [])])
 
 
-def recipe(config: Config, out: str = "OUT") -> str:
+def recipe(config: DatasetConfig, out: str = "OUT") -> str:
     """The one command that makes a data set with this configuration again.
 
     >>> recipe(load_config("star", ["image.width=160", "num_samples=8"]))
     'tvr render OUT --config star --num-samples 8 --seed 0 --set image.width=160'
     """
-    name, numbers = config["preset"], ["num_samples", "seed"]
+    name, numbers = config.preset, ["num_samples", "seed"]
     words = ["tvr", "render", out, "--config"]
     if recipe_file(config) is not None:
         words.append(f"{name}.yaml")
     else:
         words.append(name)
-    words += ["--num-samples", str(config["num_samples"]), "--seed", str(config["seed"])]
+    words += ["--num-samples", str(config.num_samples), "--seed", str(config.seed)]
     if name in preset_names():
-        for key, (_, value) in differences(load_config(name), config).items():
+        for key, value in _changes(name, config).items():
             if key not in numbers:
                 words += ["--set", f"{key}={_yaml(value)}"]
     return shlex.join(words)
 
 
-def recipe_file(config: Config) -> str | None:
+def recipe_file(config: DatasetConfig) -> str | None:
     """What has to be in `<preset>.yaml` for `recipe`; None where a preset of ours is enough."""
-    if config["preset"] in preset_names():
+    if config.preset in preset_names():
         return None
     document: dict[str, Any] = {"preset": "trance"}
-    for key, (_, value) in differences(load_config("trance"), config).items():
+    for key, value in _changes("trance", config).items():
         if key not in ("preset", "num_samples", "seed"):
             *path, last = key.split(".")
             block = document
@@ -272,6 +228,12 @@ def recipe_file(config: Config) -> str | None:
                 block = block.setdefault(part, {})
             block[last] = value
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def _changes(preset: str, config: DatasetConfig) -> dict[str, Any]:
+    """The value of every key in which a configuration differs from a preset."""
+    changed = differences(load_config(preset).to_json(), config.to_json())
+    return {key: new for key, (_, new) in changed.items()}
 
 
 def _yaml(value: Any) -> str:

@@ -1,31 +1,34 @@
 """Reading the configuration of a data set: preset or file, then overrides, then checks."""
 
 import copy
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import numpy as np
 import yaml
 
-from star_tvr.scenes.cameras import Camera
-from star_tvr.scenes.errors import ConfigError, TvrError
-from star_tvr.scenes.shapes import Shape
-from star_tvr.scenes.world import MOST_OBJECTS
-from star_tvr.schemas.checks import check
+from star_tvr.scenes.config import DatasetConfig
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.settings import plain
 
 PRESETS = Path(__file__).parent.parent / "scenes" / "presets"
 
-QUALITIES: dict[str, dict[str, Any]] = {
+QUALITIES: Mapping[str, Mapping[str, float | bool]] = {
     "draft": {"samples": 8, "adaptive": 0, "denoise": True, "guides": False},
     "standard": {"samples": 96, "adaptive": 0.1, "denoise": True, "guides": False},
     "trance": {"samples": 512, "adaptive": 0, "denoise": False, "guides": False},
 }
 """What `render.quality` stands for; docs/rendering.md has what each costs and gives."""
 
-Config = dict[str, Any]
-"""A resolved configuration: every key present, fit for `config.schema.json`."""
+TABLES = (
+    *(("world", key) for key in ("shapes", "sizes", "materials", "colors", "directions")),
+    ("lights", "lamps"),
+    ("cameras", "named"),
+)
+"""Where a null removes an entry that the preset has."""
+
+Document = dict[str, Any]
+"""A configuration as it is written in YAML: not yet checked."""
 
 
 def preset_names() -> list[str]:
@@ -33,11 +36,11 @@ def preset_names() -> list[str]:
     return sorted(p.stem for p in PRESETS.glob("*.yaml"))
 
 
-def load_config(source: str | Path = "star", overrides: Iterable[str] = ()) -> Config:
+def load_config(source: str | Path = "star", overrides: Iterable[str] = ()) -> DatasetConfig:
     """Resolve a preset name or a YAML file, with `key=value` overrides on top.
 
-    >>> load_config("star", ["image.width=160"])["image"]
-    {'width': 160, 'height': 240}
+    >>> load_config("star", ["image.width=160"]).image
+    ImageConfig(width=160, height=240)
 
     Raises:
         ConfigError: unknown preset or key, wrong type, or a combination that makes no sense.
@@ -46,30 +49,27 @@ def load_config(source: str | Path = "star", overrides: Iterable[str] = ()) -> C
     return _resolve({**document, "preset": name}, overrides, source)
 
 
-def change_config(config: Config, overrides: Iterable[str], where: str | Path) -> Config:
+def change_config(
+    config: DatasetConfig, overrides: Iterable[str], where: str | Path
+) -> DatasetConfig:
     """A resolved configuration, such as that of a data set, with `key=value` on top.
 
     Raises:
         ConfigError: as for `load_config`.
     """
-    return _resolve(config, overrides, where)
+    return _resolve(config.to_json(), overrides, where)
 
 
-def _resolve(document: Config, overrides: Iterable[str], source: str | Path) -> Config:
-    name = document["preset"]
+def _resolve(document: Document, overrides: Iterable[str], source: str | Path) -> DatasetConfig:
     for override in overrides:
         change = parse_override(override)
         if "preset" in change:
             raise ConfigError(f"--set {override}: name the preset with --config")
         document = merge(document, _expanded(change, f"--set {override}"))
-    document = _without_removed({**document, "preset": name})
-    _normalise(document)
-    check(document, "config", source, ConfigError)
-    check_meaning(document, source)
-    return document
+    return DatasetConfig.parse(_without_removed(document), str(source))
 
 
-def parse_override(text: str) -> Config:
+def parse_override(text: str) -> Document:
     """`a.b=value` as a nested mapping; the value is read as YAML.
 
     Raises:
@@ -79,16 +79,16 @@ def parse_override(text: str) -> Config:
     if not equals or not all(key.split(".")):
         raise ConfigError(f"--set {text}: write key=value, for example image.width=160")
     try:
-        nested: Any = plain(yaml.safe_load(value), key)
+        nested: Any = _json_like(yaml.safe_load(value), key)
     except yaml.YAMLError:
         raise ConfigError(f"--set {text}: the value is not valid YAML") from None
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}
-    result: Config = nested
+    result: Document = nested
     return result
 
 
-def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Config:
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Document:
     """`base` with `change` on top; mappings are merged, everything else is replaced."""
     result = dict(copy.deepcopy(base))
     for key, value in change.items():
@@ -98,7 +98,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Config:
     return result
 
 
-def read_yaml(path: Path) -> Config:
+def read_yaml(path: Path) -> Document:
     """A YAML file that holds a mapping.
 
     Raises:
@@ -113,34 +113,35 @@ def read_yaml(path: Path) -> Config:
         raise ConfigError(f"{path}: cannot be read as YAML ({reason})") from None
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
-    return {key: plain(value, f"{path}: {key}") for key, value in _named(document, str(path))}
+    result: Document = _json_like(document, f"{path}: ")
+    return result
 
 
-def plain(value: Any, where: str) -> Any:
-    """The value as JSON knows it: names for keys, finite numbers, whole numbers as integers.
+def _json_like(value: object, where: str) -> Any:
+    """What YAML read, in the form of JSON: keys are words, numbers finite, 64.0 is 64.
+
+    Args:
+        where: the path of the value, for errors.
 
     Raises:
-        ConfigError: a key is no name or a number not finite; `where` says which.
+        ConfigError: naming what is something else.
     """
     if isinstance(value, dict):
-        return {key: plain(v, f"{where}.{key}") for key, v in _named(value, where)}
+        for key in value:
+            if not isinstance(key, str):
+                name = f"{where.rstrip(': ')}: {key}"
+                raise ConfigError(f"{name}: unknown key; keys are words (YAML read {key!r})")
+        joint = "" if where.endswith(": ") else "."
+        return {key: _json_like(v, f"{where}{joint}{key}") for key, v in value.items()}
     if isinstance(value, list):
-        return [plain(v, where) for v in value]
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ConfigError(f"{where}: {value} is not a finite number")
-        return int(value) if value.is_integer() else value
-    return value
+        return [_json_like(v, where) for v in value]
+    try:
+        return plain(value)
+    except ValueError as problem:
+        raise ConfigError(f"{where}: {problem}") from None
 
 
-def _named(document: dict[Any, Any], where: str) -> Iterable[tuple[str, Any]]:
-    for key in document:
-        if not isinstance(key, str):
-            raise ConfigError(f"{where}: {key}: unknown key; keys are words (YAML read {key!r})")
-    return document.items()
-
-
-def _read(source: str, seen: tuple[str, ...] = ()) -> tuple[Config, str]:
+def _read(source: str, seen: tuple[str, ...] = ()) -> tuple[Document, str]:
     """The document with everything it builds on merged in, and the name of its preset."""
     if source in seen:
         raise ConfigError(f"{source}: presets build on each other in a circle")
@@ -162,7 +163,7 @@ def _read(source: str, seen: tuple[str, ...] = ()) -> tuple[Config, str]:
     return merge(base, document), name
 
 
-def _expanded(document: Config, where: str | Path) -> Config:
+def _expanded(document: Document, where: str | Path) -> Document:
     """Put the settings of `render.quality` in its place; settings beside it win over them."""
     block = document.get("render")
     if not isinstance(block, dict) or "quality" not in block:
@@ -175,123 +176,12 @@ def _expanded(document: Config, where: str | Path) -> Config:
     return {**document, "render": {**QUALITIES[name], **rest}}
 
 
-def _without_removed(document: Config) -> Config:
-    """In the tables of `world`, `lights.lamps` and `cameras.named`, null removes an entry."""
+def _without_removed(document: Document) -> Document:
+    """The document without the entries of tables that are null."""
     result = copy.deepcopy(document)
-    tables = [("world", k) for k in ("shapes", "sizes", "materials", "colors", "directions")]
-    for block, key in [*tables, ("lights", "lamps"), ("cameras", "named")]:
+    for block, key in TABLES:
         outer = result.get(block)
         inner = outer.get(key) if isinstance(outer, dict) else None
         if isinstance(outer, dict) and isinstance(inner, dict):
             outer[key] = {k: v for k, v in inner.items() if v is not None}
     return result
-
-
-def _normalise(document: Config) -> None:
-    """A single number where a range is asked for means exactly that number."""
-    ranges = [
-        ("objects", "total"),
-        ("objects", "visible"),
-        ("transformations", "count"),
-        *(
-            (("cameras", "shell"), key)
-            for key in ("azimuth", "elevation", "distance", "focal_length", "angle")
-        ),
-    ]
-    for where, key in ranges:
-        block: Any = document
-        for part in (where,) if isinstance(where, str) else where:
-            block = block.get(part, {}) if isinstance(block, dict) else {}
-        value = block.get(key) if isinstance(block, dict) else None
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            block[key] = [value, value]
-
-
-def check_meaning(config: Config, where: str | Path) -> None:
-    """What a schema cannot say: ranges in order, names that exist, rules that can be met.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-
-    def refuse(key: str, why: str) -> NoReturn:
-        raise ConfigError(f"{where}: {key}: {why}")
-
-    shell = config["cameras"]["shell"]
-    for key, values in [
-        ("objects.total", config["objects"]["total"]),
-        ("objects.visible", config["objects"]["visible"]),
-        ("transformations.count", config["transformations"]["count"]),
-        *((f"cameras.shell.{k}", v) for k, v in shell.items() if isinstance(v, list)),
-    ]:
-        if values is not None and values[0] > values[1]:
-            refuse(key, f"{values} is reversed; write [smallest, largest]")
-    total, visible = config["objects"]["total"], config["objects"]["visible"]
-    if total is not None and visible[0] > total[0]:
-        refuse(
-            "objects.visible", f"{visible[0]} objects cannot be visible when only {total[0]} exist"
-        )
-    if visible[1] > MOST_OBJECTS or (total is not None and total[1] > MOST_OBJECTS):
-        refuse("objects.total", f"a mask holds at most {MOST_OBJECTS} objects")
-    cameras = config["cameras"]
-    for key in ("initial", "final"):
-        special = {"random"} if key == "initial" else {"random", "same", "orbit"}
-        for name in cameras[key]:
-            if name not in cameras["named"] and name not in special:
-                known = ", ".join([*cameras["named"], *sorted(special)])
-                refuse(f"cameras.{key}", f"{name!r} is not a camera; known are {known}")
-            if name != "random" and cameras[key].count(name) > 1:
-                refuse(f"cameras.{key}", f"{name!r} is named twice")
-    if set(cameras["named"]) & {"random", "same", "orbit"}:
-        refuse("cameras.named", "a camera cannot be called random, same or orbit")
-    world, attributes = config["world"], config["transformations"]["attributes"]
-    looks = {"shape": "shapes", "size": "sizes", "color": "colors", "material": "materials"}
-    for attribute, table in looks.items():
-        if attribute in attributes and len(world[table]) < 2:
-            refuse(f"world.{table}", f"needs two entries, or {attribute} cannot change")
-    for key, blocks in [
-        ("objects.fixed", config["objects"]["fixed"]),
-        ("world.constraints", [c["if"] for c in world["constraints"]]),
-        ("world.constraints", [c["then"] for c in world["constraints"]]),
-    ]:
-        for block in blocks:
-            for attribute, values in block.items():
-                for value in [values] if isinstance(values, str) else values:
-                    if value not in world[looks[attribute]]:
-                        known = ", ".join(world[looks[attribute]])
-                        refuse(key, f"{value!r} is no {attribute}; known are {known}")
-    for name, shape in world["shapes"].items():
-        shape = Shape(name, **shape)
-        if shape.kind == "prism" and shape.bevel > min(
-            shape.height / 2, math.cos(math.pi / shape.sides)
-        ):
-            refuse(f"world.shapes.{name}", f"bevel {shape.bevel} rounds away the whole solid")
-    fixed = len(config["objects"]["fixed"])
-    if fixed >= visible[0]:
-        refuse("objects.visible", f"{visible[0]} leaves no object to change besides {fixed} fixed")
-    if world["visible_area"] > world["valid_area"]:
-        refuse("world.visible_area", "is larger than world.valid_area")
-    pixels = config["image"]["width"] * config["image"]["height"]
-    if pixels > 64_000_000:
-        refuse("image", f"{pixels} pixels; at most 64,000,000 are possible")
-    if config["visibility"]["min_pixels"] > 320 * 240:
-        refuse("visibility.min_pixels", "is more than the 320 x 240 image it is counted in")
-    _check_cameras(config, refuse)
-
-
-def _check_cameras(config: Config, refuse: Callable[[str, str], NoReturn]) -> None:
-    """Every camera has a direction that is up, and all objects in front of it."""
-    cameras, world = config["cameras"], config["world"]
-    radius, reach = max(world["sizes"].values()), world["visible_area"]
-    corners = np.array([(x, y, 0.0) for x in (-reach, reach) for y in (-reach, reach)])
-    for name, block in cameras["named"].items():
-        try:
-            camera = Camera(tuple(block["position"]), tuple(block.get("target", (0, 0, 0))))
-        except TvrError as problem:
-            refuse(f"cameras.named.{name}", str(problem))
-        depth = camera.project(corners, 1, 1)[:, 2].min()
-        if depth < 2 * radius + 2 * cameras["jitter"]:
-            refuse(f"cameras.named.{name}", "has objects beside or behind it; move it away")
-    shell = cameras["shell"]
-    if shell["distance"][0] < math.sqrt(2) * (reach + shell["target_jitter"]) + 2 * radius:
-        refuse("cameras.shell.distance", "is so small that objects can be behind the camera")

@@ -6,15 +6,15 @@ import shutil
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from star_tvr.scenes.errors import DataError, TvrError
+from star_tvr.scenes.config import DatasetConfig
+from star_tvr.scenes.errors import ConfigError, DataError, TvrError
 from star_tvr.scenes.world import World
 from star_tvr.schemas.checks import check, parse_json, read_jsonl, read_text
-from star_tvr.schemas.config import Config, load_config, merge
+from star_tvr.schemas.config import merge
 from star_tvr.schemas.records import SCHEMA_VERSION, Pair, Sample
 
 SAMPLES_PER_FOLDER = 1000
@@ -33,11 +33,77 @@ def sample_folder(root: Path, sample: str) -> Path:
 
 
 @dataclass(frozen=True)
+class Manifest:
+    """What `dataset.json` says of a data set as a whole.
+
+    Attributes:
+        config: the resolved configuration that the samples were made with.
+        versions: of the programs that made it.
+        counts: of `samples` and, where every sample has as many, of `images`.
+        source: where an imported data set comes from; None for one that was rendered.
+    """
+
+    config: DatasetConfig
+    versions: Mapping[str, str]
+    counts: Mapping[str, int]
+    source: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        config: DatasetConfig,
+        versions: Mapping[str, str],
+        source: Mapping[str, Any] | None = None,
+    ) -> "Manifest":
+        """The manifest of a data set that is to be made.
+
+        The number of images is left out where it depends on the samples, with intermediate states.
+        """
+        counts = {"samples": config.num_samples}
+        if not config.intermediate:
+            counts["images"] = config.num_samples * len(expected_views(config))
+        return cls(config, versions, counts, source)
+
+    @classmethod
+    def parse(cls, text: str, path: Path) -> "Manifest":
+        """Check the text of a `dataset.json`, which is at `path`; older ones get newer keys.
+
+        Raises:
+            DataError: it is from a newer version, or not what the schema asks for.
+        """
+        document = parse_json(text, path)
+        refuse_newer(document, path)
+        if isinstance(document, dict) and isinstance(document.get("config"), dict):
+            document["config"] = merge(OLDER, document["config"])
+        check(document, "dataset", path)
+        try:
+            config = DatasetConfig.parse(document["config"], f"{path}: config")
+        except ConfigError as problem:
+            raise DataError(str(problem)) from None
+        return cls(config, document["versions"], document["counts"], document.get("source"))
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `dataset.json`."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "config": self.config.to_json(),
+            "seed": self.config.seed,
+            "versions": dict(self.versions),
+            "counts": dict(self.counts),
+            **({"source": dict(self.source)} if self.source is not None else {}),
+        }
+
+
+OLDER: Mapping[str, Any] = {"render": {"adaptive": 0, "guides": True, "sky": 1.0}}
+"""What data sets did before there was a key for it, where that is not the key's default."""
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A data set folder that was opened and whose manifest was checked."""
 
     root: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
 
     @classmethod
     def open(cls, root: str | Path) -> "Dataset":
@@ -50,18 +116,17 @@ class Dataset:
         path = root / "dataset.json"
         if not path.is_file():
             raise DataError(f"{root}: is not a data set (there is no dataset.json in it)")
-        return cls(root, parse_manifest(read_text(path), path))
+        return cls(root, Manifest.parse(read_text(path), path))
 
     @property
-    def config(self) -> Config:
+    def config(self) -> DatasetConfig:
         """The resolved configuration that the samples were made with."""
-        config: Config = self.manifest["config"]
-        return config
+        return self.manifest.config
 
-    @cached_property
+    @property
     def world(self) -> World:
         """The vocabulary and geometry of this data set."""
-        return World.from_config(self.config["world"])
+        return self.config.world
 
     def ids(self) -> list[str]:
         """The samples that are there, in order."""
@@ -142,34 +207,6 @@ def pair_of(line: Mapping[str, Any]) -> Pair:
     return Pair(line["sample"], line["initial"], line["final"])
 
 
-OLDER: Mapping[str, Any] = {"render": {"adaptive": 0, "guides": True, "sky": 1.0}}
-"""What data sets did before there was a key for it, where that is not what `trance` does now."""
-
-
-def parse_manifest(text: str, path: Path) -> Any:
-    """Check the text of a `dataset.json`, which is at `path`, and add keys that came after it.
-
-    Raises:
-        DataError: it is from a newer version, or not what the schema asks for.
-    """
-    document = parse_json(text, path)
-    refuse_newer(document, path)
-    if isinstance(document, dict) and isinstance(document.get("config"), dict):
-        document["config"] = _with_new_keys(document["config"])
-    check(document, "dataset", path)
-    return document
-
-
-def _with_new_keys(config: Config) -> Config:
-    """A stored configuration with the keys that came after it, as the data set was made."""
-    complete = dict(config)
-    for key, default in merge(load_config("trance"), OLDER).items():
-        value = complete.setdefault(key, default)
-        if isinstance(value, dict) and isinstance(default, dict):
-            complete[key] = {**default, **value}
-    return complete
-
-
 def read_sample(path: Path) -> Sample:
     """Read and check one `sample.json`.
 
@@ -200,37 +237,21 @@ def refuse_newer(document: Any, path: Path) -> None:
         )
 
 
-def manifest(config: Config, versions: Mapping[str, str]) -> dict[str, Any]:
-    """The content of `dataset.json` for a configuration.
-
-    The number of images is left out where it depends on the samples, with intermediate states.
-    """
-    counts = {"samples": config["num_samples"]}
-    if not config["intermediate"]:
-        counts["images"] = config["num_samples"] * len(expected_views(config))
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "config": config,
-        "seed": config["seed"],
-        "versions": dict(versions),
-        "counts": counts,
-    }
-
-
-def expected_views(config: Config) -> set[tuple[str, str]]:
+def expected_views(config: DatasetConfig) -> set[tuple[str, str]]:
     """(state, camera) of the initial and final images that every sample has.
 
+    >>> from star_tvr.schemas.config import load_config
     >>> sorted(expected_views(load_config("random-view")))
     [('final', 'view-0'), ('final', 'view-1'), ('initial', 'view-0')]
     """
     numbers = count()
-    cameras = config["cameras"]
-    initial = [f"view-{next(numbers)}" if n == "random" else n for n in cameras["initial"]]
+    cameras = config.cameras
+    initial = [f"view-{next(numbers)}" if n == "random" else n for n in cameras.initial]
     final: list[str] = []
-    for name in cameras["final"]:
+    for name in cameras.final:
         final += {
             "same": initial,
-            "orbit": [f"orbit-{k}" for k in range(1, cameras["orbit"])],
+            "orbit": [f"orbit-{k}" for k in range(1, cameras.orbit)],
         }.get(name) or [f"view-{next(numbers)}" if name == "random" else name]
     return {*(("initial", n) for n in initial), *(("final", n) for n in final)}
 

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import DataError
 from star_tvr.scenes.plan import Light, Plan
 from star_tvr.scenes.rules import move_type
 from star_tvr.scenes.states import SceneObject, State, on_grid
 from star_tvr.scenes.transformations import Transformation, transform
 from star_tvr.scenes.world import World
-from star_tvr.schemas.config import Config, load_config
+from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import sample_id
 from star_tvr.schemas.records import Sample
 
@@ -159,8 +160,8 @@ def _filled_up(state: State, world: World) -> State:
         x, y = -world.valid_area, -world.valid_area + index * spacing
         x, y = (on_grid(int(v / world.grid) * world.grid) for v in (x, y))
         shape, size = list(world.shapes)[0], min(world.sizes, key=lambda s: world.sizes[s])
-        looks = (list(world.colors)[0], list(world.materials)[0])
-        added.append(SceneObject(index, shape, size, *looks, x, y, 0.0))
+        appearance = (list(world.colors)[0], list(world.materials)[0])
+        added.append(SceneObject(index, shape, size, *appearance, x, y, 0.0))
     return (*state, *added)
 
 
@@ -207,7 +208,7 @@ def world_block(document: Mapping[str, Any] | None, where: str) -> dict[str, Any
     Raises:
         DataError: it is no such document, or has shapes or materials that are unknown here.
     """
-    world: dict[str, Any] = load_config("trance")["world"]
+    world = load_config("trance").world.to_json()
     world["directions"] = FRONT_IS_AWAY
     if document is None:
         return world
@@ -261,7 +262,7 @@ def agrees(document: Mapping[str, Any], directions: Mapping[str, Any], cells: in
     return places == [list(o["position"]) for o in last]
 
 
-def read_plan(document: Mapping[str, Any], world: World, config: Config) -> Plan:
+def read_plan(document: Mapping[str, Any], world: World, config: DatasetConfig) -> Plan:
     """The plan behind a sample of TRANCE.
 
     What was not published is that of the preset: camera and lamp positions without their jitter,
@@ -273,10 +274,10 @@ def read_plan(document: Mapping[str, Any], world: World, config: Config) -> Plan
     """
     first, last = (document["states"][k] for k in (0, -1))
     rotations = [float(o.get("rotation", 0.0)) for o in first["objects"]]
-    named, lamps = config["cameras"]["named"], config["lights"]["lamps"]
-    cameras = {n: tuple(block["position"]) for n, block in named.items()}
+    named, lamps = config.cameras.named, config.lights.lamps
+    cameras = {n: camera.position for n, camera in named.items()}
     cameras |= {our_camera(n): tuple(p) for n, p in document.get("cameras", {}).items()}
-    places = {n: tuple(block["position"]) for n, block in lamps.items()}
+    places = {n: lamp.position for n, lamp in lamps.items()}
     for name, place in document.get("lamps", {}).items():
         short = name.removeprefix("Lamp_").lower()
         if short in places:
@@ -289,12 +290,11 @@ def read_plan(document: Mapping[str, Any], world: World, config: Config) -> Plan
     return Plan(
         id=sample_id(document["idx"]),
         seed=0,
-        preset=config["preset"],
+        preset=config.preset,
         cameras={n: Camera(p) for n, p in cameras.items() if n in {c for _, c in views}},
         views=tuple(views),
         lights={
-            n: Light(places[n], tuple(block["color"]), block["size"], block["power"])
-            for n, block in lamps.items()
+            n: Light(places[n], lamp.color, lamp.size, lamp.power) for n, lamp in lamps.items()
         },
         initial=_read_state(first["objects"], rotations, world),
         final=_read_state(last["objects"], rotations, world),

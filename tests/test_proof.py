@@ -10,7 +10,7 @@ from examples.proof import __main__ as proof
 from examples.proof import document, stages
 from star_tvr.scenes.errors import TvrError
 from star_tvr.schemas.config import load_config as scene_config
-from star_tvr.schemas.dataset import dumps, manifest
+from star_tvr.schemas.dataset import Manifest, dumps
 from star_tvr.training.config import load_config
 from star_tvr.training.rewards import PRESETS
 
@@ -51,7 +51,7 @@ def test_configurations_for_a_gpu(kind):
 def test_the_document_needs_results(tmp_path):
     (tmp_path / "cross-view").mkdir()
     (tmp_path / "cross-view" / "dataset.json").write_text(
-        dumps(manifest(scene_config("proof"), {}))
+        dumps(Manifest.of(scene_config("proof"), {}).to_json())
     )
     with pytest.raises(TvrError, match=r"run python -m examples\.proof to its end first"):
         document.write(tmp_path, tmp_path / "proof.md")

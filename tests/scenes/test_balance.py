@@ -44,7 +44,7 @@ def test_numbers_of_objects_and_transformations(preset):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_attributes(preset):
-    attributes = load_config(preset)["transformations"]["attributes"]
+    attributes = load_config(preset).transformations.attributes
     counts = Counter(t.attribute for task in tasks(preset) for t in task.transformations)
     assert even(counts, attributes, 0.02)
     by_count = defaultdict(Counter)
@@ -83,7 +83,7 @@ def test_kinds_of_moves():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_prefix_is_balanced(preset):
     visible, count, attributes = Counter(), Counter(), Counter()
-    kinds = load_config(preset)["transformations"]["attributes"]
+    kinds = load_config(preset).transformations.attributes
     for number, task in enumerate(tasks(preset)[:2000], start=1):
         visible[task.visible] += 1
         count[len(task.transformations)] += 1

@@ -10,10 +10,7 @@ from star_tvr.schemas.config import load_config
 from star_tvr.schemas.records import camera_to_json
 from tests.scenes import reference
 
-NAMED = {
-    name: Camera(tuple(c["position"]))
-    for name, c in load_config("trance")["cameras"]["named"].items()
-}
+NAMED = {name: Camera(c.position) for name, c in load_config("trance").cameras.named.items()}
 
 
 @st.composite

@@ -30,7 +30,7 @@ def test_the_vocabulary(sampler):
     assert sampler.world.values("shape") == ("cube", "cylinder", "cone")
     assert sampler.world.colors["orange"] == (255, 140, 0)
     assert "gray" not in sampler.world.colors
-    assert sampler.config["preset"] == "fruit"
+    assert sampler.config.preset == "fruit"
 
 
 def test_plans_use_it(sampler):

@@ -77,18 +77,18 @@ def check_answer(sample, states):
 def check_numbers(sample, config):
     objects = sample["states"]["initial"]["objects"]
     visible = sum(o["visible"] for o in objects)
-    star = config["objects"]["total"] is None
+    star = config.objects.total is None
     assert 1 <= visible <= 10
     assert len(objects) == (visible if star else 10)
-    low, high = config["transformations"]["count"]
+    low, high = config.transformations.count
     assert low <= len(sample["transformations"]) <= high
     for name, camera in sample["cameras"].items():
-        named = config["cameras"]["named"].get(name)
+        named = config.cameras.named.get(name)
         if named:
-            assert np.abs(np.subtract(camera["position"], named["position"])).max() <= 0.5 + 1e-6
+            assert np.abs(np.subtract(camera["position"], named.position)).max() <= 0.5 + 1e-6
     for name, light in sample["lights"].items():
-        lamp = config["lights"]["lamps"][name]
-        assert np.abs(np.subtract(light["position"], lamp["position"])).max() <= 1 + 1e-6
+        lamp = config.lights.lamps[name]
+        assert np.abs(np.subtract(light["position"], lamp.position)).max() <= 1 + 1e-6
 
 
 VIEWS = {

@@ -6,12 +6,11 @@ import pytest
 from star_tvr.scenes.cameras import Camera
 from star_tvr.scenes.states import SceneObject
 from star_tvr.scenes.visibility import rasterize, reference_size
-from star_tvr.scenes.world import World
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.records import camera_to_json
 from tests.scenes import reference
 
-WORLD = World.from_config(load_config("trance")["world"])
+WORLD = load_config("trance").world
 NEAR, FAR = (6.5, 0.0, 3.5), (-8.0, 7.0, 9.0)
 POSITIONS = [(9.481, 0.0, 6.344), (7.481, -6.508, 6.344), FAR, NEAR, (0.5, -11.0, 2.2)]
 

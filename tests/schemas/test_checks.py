@@ -13,7 +13,7 @@ from star_tvr.scenes.errors import DataError
 from star_tvr.schemas.checks import FOLDER as SCHEMAS
 from star_tvr.schemas.checks import check, parse_json, read_json, read_jsonl
 from star_tvr.schemas.config import load_config
-from star_tvr.schemas.dataset import manifest
+from star_tvr.schemas.dataset import Manifest
 
 
 def damaged(document, path, value):
@@ -74,12 +74,12 @@ def test_wrong_samples(document, path, value, expected):
         ("counts", ..., "counts"),
         ("versions.bpy", 4, "versions.bpy"),
         ("config.image.width", "wide", "config.image.width"),
-        ("config.render", ..., "config.*render"),
+        ("config.world", ..., "config.*world"),
         ("sed", 3, "sed: unknown key; did you mean seed"),
     ],
 )
 def test_wrong_manifests(path, value, expected):
-    document = json.loads(json.dumps(manifest(load_config("star"), {"bpy": "4.5"})))
+    document = Manifest.of(load_config("star"), {"bpy": "4.5"}).to_json()
     check(document, "dataset", "dataset.json")
     with pytest.raises(DataError, match=f"^dataset.json: .*{expected}"):
         check(damaged(document, path, value), "dataset", "dataset.json")
@@ -171,7 +171,7 @@ def test_both_validators_judge_alike(document, reference, data):
 @pytest.mark.parametrize("key", [1, True, None, 2.5])
 def test_keys_of_yaml_need_not_be_strings(key):
     with pytest.raises(DataError, match="^anywhere: "):
-        check({**load_config("star"), key: 3}, "config", "anywhere")
+        check({**load_config("star").to_json(), key: 3}, "config", "anywhere")
 
 
 def test_files(tmp_path):

@@ -21,13 +21,13 @@ def test_the_preset_is_no_setting():
 def test_presets(preset):
     config = load_config(preset)
     assert preset in preset_names()
-    assert config["preset"] == preset
-    assert config["image"] == {"width": 320, "height": 240}
-    assert config["visibility"]["min_pixels"] == 150
+    assert config.preset == preset
+    assert (config.image.width, config.image.height) == (320, 240)
+    assert config.visibility.min_pixels == 150
 
 
 def test_the_numbers_of_trance():
-    world = load_config("trance")["world"]
+    world = load_config("trance").world.to_json()
     assert world["sizes"] == {"small": 0.3, "medium": 0.6, "large": 0.9}
     assert world["colors"] == {
         "gray": [87, 87, 87],
@@ -54,10 +54,10 @@ def write(folder, text, name="mine.yaml"):
 def test_a_file_builds_on_a_preset(tmp_path):
     path = write(tmp_path, "preset: star\nimage: {width: 64}\nobjects: {visible: [2, 3]}\n")
     config, star = load_config(path), load_config("star")
-    assert config["image"] == {"width": 64, "height": 240}
-    assert config["objects"]["visible"] == [2, 3]
-    assert config["transformations"] == star["transformations"]
-    assert config["preset"] == "mine"
+    assert (config.image.width, config.image.height) == (64, 240)
+    assert config.objects.visible == (2, 3)
+    assert config.transformations == star.transformations
+    assert config.preset == "mine"
 
 
 def test_a_file_builds_on_a_file(tmp_path, monkeypatch):
@@ -65,12 +65,12 @@ def test_a_file_builds_on_a_file(tmp_path, monkeypatch):
     write(tmp_path, "preset: star\nseed: 5\nnum_samples: 7\n", "base.yaml")
     write(tmp_path, "preset: base.yaml\nseed: 6\n", "mine.yaml")
     config = load_config("mine.yaml")
-    assert (config["seed"], config["num_samples"]) == (6, 7)
+    assert (config.seed, config.num_samples) == (6, 7)
 
 
 def test_overrides_come_last_and_in_order(tmp_path):
     path = write(tmp_path, "preset: star\nseed: 5\n")
-    assert load_config(path, ["seed=6", "seed=7"])["seed"] == 7
+    assert load_config(path, ["seed=6", "seed=7"]).seed == 7
 
 
 @pytest.mark.parametrize(
@@ -96,14 +96,14 @@ def test_overrides_of_another_form(text):
 
 def test_one_number_is_a_range():
     config = load_config("star", ["objects.visible=4", "cameras.shell.azimuth=30"])
-    assert config["objects"]["visible"] == [4, 4]
-    assert config["cameras"]["shell"]["azimuth"] == [30, 30]
+    assert config.objects.visible == (4, 4)
+    assert config.cameras.shell.azimuth == (30, 30)
 
 
 def test_null_removes_an_entry():
     config = load_config("star", ["world.colors.gray=null", "lights.lamps.fill=null"])
-    assert "gray" not in config["world"]["colors"]
-    assert set(config["lights"]["lamps"]) == {"key", "back"}
+    assert "gray" not in config.world.colors
+    assert set(config.lights.lamps) == {"key", "back"}
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_whole_numbers_are_whole(key):
         return
     found: Any = value
     for part in key.split("."):
-        found = found[part]
+        found = getattr(found, part)
     assert type(found) is int
 
 

@@ -13,9 +13,9 @@ from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import (
     FORMER,
     Dataset,
+    Manifest,
     commit_sample,
     dumps,
-    manifest,
     read_sample,
     remove_drafts,
     rendered,
@@ -30,7 +30,7 @@ FILES = {"sample.json": b"{}", "initial-center.png": b"picture"}
 
 @pytest.fixture
 def root(tmp_path):
-    (tmp_path / "dataset.json").write_text(dumps(manifest(load_config("star"), {})))
+    (tmp_path / "dataset.json").write_text(dumps(Manifest.of(load_config("star"), {}).to_json()))
     return tmp_path
 
 
@@ -70,9 +70,9 @@ def test_a_data_set_that_is_older_than_a_key_keeps_what_it_did(root):
     (root / "dataset.json").write_text(json.dumps(document))
     config = Dataset.open(root).config
     old = {"samples": 32, "adaptive": 0, "guides": True, "sky": 1.0}
-    assert old.items() <= config["render"].items()
+    assert old.items() <= config.render.to_json().items()
     now = load_config("star")
-    assert config["lights"] == now["lights"] and config["objects"] == now["objects"]
+    assert config.lights == now.lights and config.objects == now.objects
 
 
 def everything(root):

@@ -1,0 +1,178 @@
+"""What is made from the code: the JSON Schemas of configurations, and the page of all their keys.
+
+python docs/generate.py            # writes what has changed
+python docs/generate.py --check    # ends with 1 if a file is stale, and names it
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from star_tvr.scenes.config import DatasetConfig
+from star_tvr.scenes.settings import plain
+from star_tvr.training.config import TrainConfig
+
+ROOT = Path(__file__).parent.parent
+
+Schema = dict[str, Any]
+
+INTRODUCTION = """\
+# Configuration keys
+
+Written by `make generated` from the models in `scenes/config.py` and `training/config.py`.
+
+A key with dots stands for blocks in YAML: `image.width` is `image: {width: …}`. On the command line
+it is `--set image.width=160`. A range is `[smallest, largest]`; one number stands for both ends.
+`NAME` is a name of your own: small letters, digits, `-` and `_`. A key without a default must be
+given; the presets give all of those of data sets.
+"""
+
+DATASET_TEXT = """\
+## Data sets
+
+`tvr render OUT --config FILE.yaml`. A file may begin with `preset: star`; without it, it begins
+with `trance`. In a table with names, null removes an entry. `render.quality` (draft, standard,
+trance) stands for `samples`, `adaptive`, `denoise` and `guides`.
+"""
+
+TRAINING_TEXT = """\
+## Training
+
+`tvr train sft FILE.yaml`, `tvr train grpo FILE.yaml`. Besides these keys, every field of TRL's
+SFTConfig or GRPOConfig may be set under its own name.
+"""
+
+PAGES = {
+    "config": (DatasetConfig, "Configuration of a data set, resolved", DATASET_TEXT),
+    "train": (TrainConfig, "Configuration of a training run", TRAINING_TEXT),
+}
+
+
+def files() -> dict[Path, str]:
+    """Every generated file with its content."""
+    schemas = {name: json_schema(model, title) for name, (model, title, _) in PAGES.items()}
+    tables = [f"{text}\n{_table(schemas[name])}" for name, (_, _, text) in PAGES.items()]
+    documents = {
+        ROOT / f"schemas/{name}.schema.json": f"{json.dumps(schema, indent=2)}\n"
+        for name, schema in schemas.items()
+    }
+    return {**documents, ROOT / "docs/configuration.md": "\n".join([INTRODUCTION, *tables])}
+
+
+def json_schema(model: type[BaseModel], title: str) -> Schema:
+    """The JSON Schema of a model, without what pydantic makes of the names of its parts."""
+    schema = _tidy(model.model_json_schema())
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": title}
+
+
+def _tidy(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_tidy(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    drop = {key for key in ("title",) if isinstance(value.get(key), str)}
+    if "$ref" in value:  # the block's own keys have their defaults
+        drop.add("default")
+    tidy = {key: _tidy(v) for key, v in value.items() if key not in drop}
+    if "description" in tidy and isinstance(tidy["description"], str):
+        tidy["description"] = " ".join(tidy["description"].partition("\n\n")[0].split())
+    return tidy
+
+
+def _table(schema: Schema) -> str:
+    lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    for key, part, default in _keys(schema, schema, ""):
+        meaning = part.get("description", "")
+        cells = (f"`{key}`", _kind(part, schema), default, meaning)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _keys(schema: Schema, whole: Schema, prefix: str) -> Iterator[tuple[str, Schema, str]]:
+    """Every key below a block: its name with dots, its schema, its default in words."""
+    required = schema.get("required", [])
+    for name, part in schema.get("properties", {}).items():
+        key = f"{prefix}{name}"
+        block = _resolved(part, whole)
+        entries = _entries(block, whole)
+        if "properties" in block:
+            yield from _keys(block, whole, f"{key}.")
+        elif entries is not None and "properties" in entries:
+            yield from _keys(entries, whole, f"{key}.NAME.")
+        else:
+            default = "" if name in required else f"`{json.dumps(plain(part.get('default')))}`"
+            yield key, {**block, **part}, default
+
+
+def _entries(schema: Schema, whole: Schema) -> Schema | None:
+    """What every entry of a table is, where a schema is a table."""
+    tables = [schema.get("additionalProperties"), *schema.get("patternProperties", {}).values()]
+    found = next((t for t in tables if isinstance(t, dict)), None)
+    return None if found is None else _resolved(found, whole)
+
+
+def _resolved(schema: Schema, whole: Schema) -> Schema:
+    """The schema that a reference stands for; of a value that may be null, that of the value."""
+    if "anyOf" in schema:
+        others = [s for s in schema["anyOf"] if s.get("type") != "null"]
+        if len(others) == 1 and "$ref" in others[0]:
+            return _resolved(others[0], whole)
+    if "$ref" in schema:
+        found: Schema = whole["$defs"][schema["$ref"].rpartition("/")[2]]
+        return found
+    return schema
+
+
+def _kind(schema: Schema, whole: Schema) -> str:
+    """The type and range of a value in words."""
+    if "anyOf" in schema:
+        return " or ".join(_kind(_resolved(s, whole), whole) for s in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    kind = schema.get("type", "any")
+    if kind == "null":
+        return "null"
+    if kind == "array":
+        ends = schema.get("prefixItems")
+        if ends:
+            item = _kind(_resolved(ends[0], whole), whole)
+            pair = len(ends) == 2 and "enum" not in ends[0]
+            return f"range of {item}" if pair else f"{len(ends)} of {item}"
+        return f"list of {_kind(_resolved(schema.get('items', {}), whole), whole)}"
+    if kind == "object":
+        entries = _entries(schema, whole)
+        return "block" if entries is None else f"names with {_kind(entries, whole)}"
+    words = {"integer": "integer", "number": "number", "boolean": "true or false"}.get(kind, "text")
+    if "exclusiveMinimum" in schema:
+        return f"{words} above {schema['exclusiveMinimum']}"
+    if "minimum" in schema:
+        words += f" from {schema['minimum']}"
+        return f"{words} to {schema['maximum']}" if "maximum" in schema else words
+    return words
+
+
+def main() -> int:
+    """Write or check the files; the exit status."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    asked = parser.parse_args()
+    wanted = files()
+    stale = [p for p, text in wanted.items() if not p.exists() or p.read_text() != text]
+    for path in stale:
+        state = "is stale; run make generated" if asked.check else "written"
+        print(f"{path.relative_to(ROOT)}: {state}")
+        if not asked.check:
+            path.write_text(wanted[path])
+    return int(asked.check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
