@@ -1,4 +1,4 @@
-"""What is made from the code: the JSON Schemas of configurations, and the page of all their keys.
+"""What is made from the code: schemas and key pages of configurations, field tables, the drawing.
 
 python docs/generate.py            # writes what has changed
 python docs/generate.py --check    # ends with 1 if a file is stale, and names it
@@ -6,6 +6,7 @@ python docs/generate.py --check    # ends with 1 if a file is stale, and names i
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from drawing import draw
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.settings import plain
 from star_tvr.training.config import TrainConfig
@@ -62,7 +64,54 @@ def files() -> dict[Path, str]:
         ROOT / f"schemas/{name}.schema.json": f"{json.dumps(schema, indent=2)}\n"
         for name, schema in schemas.items()
     }
-    return {**documents, ROOT / "docs/configuration.md": "\n".join([INTRODUCTION, *tables])}
+    return {
+        **documents,
+        ROOT / "docs/configuration.md": "\n".join([INTRODUCTION, *tables]),
+        ROOT / "docs/dataset.md": _with_fields(ROOT / "docs/dataset.md"),
+        ROOT / "docs/images/architecture.svg": draw(ROOT),
+    }
+
+
+def _with_fields(page: Path) -> str:
+    """A page with the fields of stored documents, and the example, at the marks for them."""
+
+    def fields(mark: re.Match[str]) -> str:
+        name = mark.group(1)
+        schema = json.loads((ROOT / f"schemas/{name}.schema.json").read_text())
+        return f"<!-- fields: {name} -->\n{_field_table(schema)}<!-- end -->"
+
+    text = re.sub(r"<!-- fields: (\w+) -->.*?<!-- end -->", fields, page.read_text(), flags=re.S)
+    example = (ROOT / "docs/sample.json").read_text()
+    return re.sub(
+        r"<!-- example -->.*?<!-- end -->",
+        lambda _: f"<!-- example -->\n```json\n{example}```\n<!-- end -->",
+        text,
+        flags=re.S,
+    )
+
+
+def _field_table(schema: Schema) -> str:
+    lines = ["| field | value | meaning |", "|---|---|---|"]
+    for key, part in _fields(schema, schema, ""):
+        kind = _kind(part, schema)
+        cells = (f"`{key}`", "" if kind in ("block", "any") else kind, part.get("description", ""))
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _fields(schema: Schema, whole: Schema, prefix: str) -> Iterator[tuple[str, Schema]]:
+    """Every field below a document, with its schema; lists of blocks and tables are gone into."""
+    for name, part in schema.get("properties", {}).items():
+        key, block = f"{prefix}{name}", {**_resolved(part, whole), **part}
+        yield key, block
+        items = _resolved(block.get("items", {}), whole)
+        entries = _entries(block, whole)
+        if "properties" in block:
+            yield from _fields(block, whole, f"{key}.")
+        elif "properties" in items:
+            yield from _fields(items, whole, f"{key}[].")
+        elif entries is not None and "properties" in entries:
+            yield from _fields(entries, whole, f"{key}.KEY.")
 
 
 def json_schema(model: type[BaseModel], title: str) -> Schema:
@@ -123,7 +172,7 @@ def _resolved(schema: Schema, whole: Schema) -> Schema:
         others = [s for s in schema["anyOf"] if s.get("type") != "null"]
         if len(others) == 1 and "$ref" in others[0]:
             return _resolved(others[0], whole)
-    if "$ref" in schema:
+    if schema.get("$ref", "").startswith("#"):
         found: Schema = whole["$defs"][schema["$ref"].rpartition("/")[2]]
         return found
     return schema
@@ -138,6 +187,8 @@ def _kind(schema: Schema, whole: Schema) -> str:
     if "const" in schema:
         return f"`{schema['const']}`"
     kind = schema.get("type", "any")
+    if isinstance(kind, list):
+        return " or ".join(_kind({**schema, "type": one}, whole) for one in kind)
     if kind == "null":
         return "null"
     if kind == "array":
@@ -149,7 +200,7 @@ def _kind(schema: Schema, whole: Schema) -> str:
         return f"list of {_kind(_resolved(schema.get('items', {}), whole), whole)}"
     if kind == "object":
         entries = _entries(schema, whole)
-        return "block" if entries is None else f"names with {_kind(entries, whole)}"
+        return "block" if entries is None else f"each name: {_kind(entries, whole)}"
     words = {"integer": "integer", "number": "number", "boolean": "true or false"}.get(kind, "text")
     if "exclusiveMinimum" in schema:
         return f"{words} above {schema['exclusiveMinimum']}"

@@ -1,13 +1,13 @@
 """What sample `i` is about, so that every stretch of samples is balanced, without a memory.
 
-Every factor is dealt like cards: its values are shuffled by a hash of the seed and dealt out in
-full before the next deal begins. Where sample `i` stands in a deal follows from `i` alone, so
+Every factor is randomised in permuted blocks: a block holds each of its values once, in an order
+shuffled by a hash of the seed. Where sample `i` stands in a block follows from `i` alone, so
 samples can be planned in any order and on any machine.
 
-The outermost deal is over cells (visible objects, transformations). Within a cell a pattern of
+The outermost blocks are over cells (visible objects, transformations). Within a cell a pattern of
 distinct (object, attribute) pairs is drawn and then shifted through all objects and all
 attributes at once, in the way of a Latin square; that balances both and keeps the pairs distinct.
-Values and kinds of moves are dealt for each cell and attribute.
+Values and kinds of moves have blocks of their own for each cell and attribute.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ from star_tvr.scenes.transformations import Transformation
 Pairs = list[tuple[int, str]]
 """(object, attribute) of every transformation of a sample."""
 
-_MOVE_CARDS = 48
+_MOVE_BLOCK = 48
 
 
 @dataclass(frozen=True)
@@ -175,14 +175,14 @@ class Balance:
         key: tuple[int | str, ...],
         earlier: tuple[tuple[str, str], ...],
     ) -> str:
-        """The value dealt, or else the next of the deck that constraints allow after `earlier`.
+        """The value whose turn it is, or the next of its block that constraints allow after `earlier`.
 
         Raises:
             ConfigError: constraints allow none.
         """
         values = self.values[attribute]
-        deck, place = divmod(position, len(values))
-        order = shuffled(len(values), self.seed, "value", *key, deck)
+        block, place = divmod(position, len(values))
+        order = shuffled(len(values), self.seed, "value", *key, block)
         for k in (*order[place:], *order[:place]):
             if attribute == "position" or self.possible((*earlier, (attribute, values[k]))):
                 return values[k]
@@ -191,12 +191,12 @@ class Balance:
     def _moves(
         self, cell: tuple[int, int], pairs: Pairs, positions: list[int], hidden: int
     ) -> tuple[str | None, ...]:
-        """The kind of move of every pair: the one dealt, or else the next that is possible.
+        """The kind of move of every pair: the one whose turn it is, or the next that is possible.
 
         An object that leaves must not change otherwise; the other changes then go to other
         objects, if there are any. An object can come in only if one is outside.
         """
-        deck = self._move_deck(self._cell_moves(cell))
+        block = self._move_block(self._cell_moves(cell))
         kinds: list[str | None] = []
         leaving: set[int] = set()
         for (target, attribute), position in zip(pairs, positions, strict=True):
@@ -208,8 +208,8 @@ class Balance:
                 "out": self._relocated(pairs, leaving | {target}, cell[0]) is not None,
                 "in": kinds.count("in") < hidden,
             }
-            dealt = self._deal(deck, position, "move", *cell)
-            order = (dealt, *reversed(self.moves))  # inner, always possible, comes last
+            due = self._from_blocks(block, position, "move", *cell)
+            order = (due, *reversed(self.moves))  # inner, always possible, comes last
             kind = next((k for k in order if possible[k]), None)
             if kind is None:
                 raise ConfigError(
@@ -247,10 +247,10 @@ class Balance:
         }
         return tuple(m for m in self.moves if not never.get(m)) or self.moves
 
-    def _move_deck(self, kinds: tuple[str, ...]) -> tuple[str, ...]:
-        """The cards dealt in cells where these kinds are possible.
+    def _move_block(self, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        """What a block of moves holds in cells where these kinds are possible.
 
-        Cells where a kind is missing deal the others evenly. Cells where all are possible make up
+        Cells where a kind is missing have the others evenly. Cells where all are possible make up
         for it, so that all kinds are equally frequent in the whole data set.
         """
         if len(kinds) < len(self.moves):
@@ -265,13 +265,13 @@ class Balance:
                 share[kind] += cell[1] / len(here)
         even = (rest + sum(share.values())) / len(self.moves)
         wanted = {kind: max(0.0, even - share[kind]) for kind in self.moves}
-        cards = {
-            kind: round(_MOVE_CARDS * w / max(sum(wanted.values()), 1e-9))
+        times = {
+            kind: round(_MOVE_BLOCK * w / max(sum(wanted.values()), 1e-9))
             for kind, w in wanted.items()
         }
-        return tuple(kind for kind, number in cards.items() for _ in range(number)) or kinds
+        return tuple(kind for kind, number in times.items() for _ in range(number)) or kinds
 
-    def _deal(self, cards: Sequence[str], position: int, *key: int | str) -> str:
-        """The card at `position` of the endless row of shuffled decks that `key` names."""
-        deck, place = divmod(position, len(cards))
-        return cards[shuffled(len(cards), self.seed, *key, deck)[place]]
+    def _from_blocks(self, block: Sequence[str], position: int, *key: int | str) -> str:
+        """What is at `position` of the endless row of permuted blocks that `key` names."""
+        number, place = divmod(position, len(block))
+        return block[shuffled(len(block), self.seed, *key, number)[place]]

@@ -39,7 +39,7 @@ _CURES = {
 }
 
 
-class Unlucky(Exception):
+class Rejected(Exception):
     """A layout that breaks a rule; `args[0]` names the rule. Another layout is tried."""
 
 
@@ -98,7 +98,7 @@ class Sampler:
         for attempt in range(self.config.tries):
             try:
                 return self._attempt(index, seed, task, stream(seed, "layout", attempt))
-            except Unlucky as broken:
+            except Rejected as broken:
                 failures[str(broken)] += 1
         hardest = ", ".join(f"{rule} {times} times" for rule, times in failures.most_common())
         cure = _CURES[failures.most_common(1)[0][0]]
@@ -136,7 +136,7 @@ class Sampler:
         image = self.config.image
         least = self.config.visibility.min_pixels
         if hidden_changes(plan, self.world, least, image.width, image.height):
-            raise Unlucky("observable")
+            raise Rejected("observable")
         return plan
 
     def _attributes(self, task: Task, rng: Rng) -> list[Appearance]:
@@ -169,7 +169,7 @@ class Sampler:
         Objects with most changes are placed first, while there is most room.
 
         Raises:
-            Unlucky: an object finds no place.
+            Rejected: an object finds no place.
         """
         tracks = [_track(k, attributes[k], task, self.world) for k in range(task.total)]
         changes = Counter(t.object for t in task.transformations)
@@ -332,7 +332,7 @@ class _Zone:
         A few points are tried first, which mostly is enough; then all are listed.
 
         Raises:
-            Unlucky: there is none.
+            Rejected: there is none.
         """
         world = self.world
         steps = int((world.visible_area if self.visible else world.valid_area) / world.grid + 1e-6)
@@ -349,7 +349,7 @@ class _Zone:
             free &= (xs - a) ** 2 + (ys - b) ** 2 >= c
         candidates = np.flatnonzero(free)
         if not candidates.size:
-            raise Unlucky("no-overlap")
+            raise Rejected("no-overlap")
         chosen = candidates[int(rng.integers(candidates.size))]
         return on_grid(float(xs[chosen])), on_grid(float(ys[chosen]))
 
@@ -407,7 +407,7 @@ def _random_camera(shell: ShellConfig, first: Camera | None, rng: Rng) -> Camera
     """A camera on the shell, at an allowed angle from the first one.
 
     Raises:
-        Unlucky: the angle was not met in a bounded number of draws.
+        Rejected: the angle was not met in a bounded number of draws.
     """
     for _ in range(CAMERA_TRIES):
         azimuth = np.radians(rng.uniform(*shell.azimuth))
@@ -429,7 +429,7 @@ def _random_camera(shell: ShellConfig, first: Camera | None, rng: Rng) -> Camera
         )
         if first is None or shell.angle[0] <= angle_between(first, camera) <= shell.angle[1]:
             return camera
-    raise Unlucky("camera-angle")
+    raise Rejected("camera-angle")
 
 
 def _triple(values: Iterable[float]) -> Triple:

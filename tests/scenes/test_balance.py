@@ -1,4 +1,4 @@
-"""What samples are about is dealt evenly, in the whole and in every stretch of samples."""
+"""What samples are about is balanced, in the whole and in every stretch of samples."""
 
 from collections import Counter, defaultdict
 from functools import cache
