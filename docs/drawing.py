@@ -147,4 +147,5 @@ def _arrow(boxes: Mapping[str, Box], pair: tuple[str, str], count: int) -> str:
         start, end = (x0 + w0 / 2 + shift, y0 + h0), (x1 + w1 / 2 - shift, y1)
     u, v = start[0] + 0.35 * (end[0] - start[0]), start[1] + 0.35 * (end[1] - start[1])
     line = f"M{start[0]:g} {start[1]:g}L{end[0]:g} {end[1]:g}"
-    return f'<path class="arrow" d="{line}"/><text class="count" x="{u + 6:g}" y="{v + 4:g}">{count}</text>'
+    label = f'<text class="count" x="{u + 6:g}" y="{v + 4:g}">{count}</text>'
+    return f'<path class="arrow" d="{line}"/>{label}'

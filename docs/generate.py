@@ -1,7 +1,7 @@
 """What is made from the code: schemas and key pages of configurations, field tables, the drawing.
 
-python docs/generate.py            # writes what has changed
-python docs/generate.py --check    # ends with 1 if a file is stale, and names it
+python -m docs.generate            # writes what has changed
+python -m docs.generate --check    # ends with 1 if a file is stale, and names it
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from drawing import draw
+from docs.drawing import draw
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.settings import plain
 from star_tvr.training.config import TrainConfig

@@ -175,7 +175,7 @@ class Balance:
         key: tuple[int | str, ...],
         earlier: tuple[tuple[str, str], ...],
     ) -> str:
-        """The value whose turn it is, or the next of its block that constraints allow after `earlier`.
+        """The value whose turn it is, or the next of its block that constraints allow.
 
         Raises:
             ConfigError: constraints allow none.

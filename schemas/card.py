@@ -18,7 +18,8 @@ from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import DataError
 from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.config import load_config, preset_names
-from star_tvr.schemas.dataset import Dataset, dumps_line, write_whole
+from star_tvr.schemas.dataset import Dataset, dumps_line
+from star_tvr.schemas.files import write_whole
 from star_tvr.schemas.folders import differences
 
 MARK = "<!-- Written by tvr. Without this line, tvr leaves the file alone. -->"

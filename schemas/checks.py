@@ -14,6 +14,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry, Resource
 
 from star_tvr.scenes.errors import DataError, TvrError
+from star_tvr.schemas.files import LONGEST, open_file, read_text
 
 FOLDER = Path(__file__).parent
 
@@ -86,35 +87,45 @@ def read_json(path: Path) -> Any:
     return parse_json(read_text(path), path)
 
 
-def read_text(path: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        DataError: it is missing or unreadable.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(f"{path}: cannot be read ({problem})") from None
+MOST_DIGITS = 20
+"""Digits of a whole number: those of 2^64."""
 
 
 def parse_json(text: str, where: str | Path) -> Any:
     """Parse JSON strictly.
 
     Raises:
-        DataError: the text is no JSON, or holds NaN or infinity.
+        DataError: the text is no JSON, or holds NaN, infinity, a number of more than 20 digits, or
+            a key twice.
     """
 
     def refuse(constant: str) -> float:
         raise DataError(f"{where}: holds {constant}, which JSON does not allow")
 
     def finite(digits: str) -> float:
-        return number if math.isfinite(number := float(digits)) else refuse(digits)
+        return number if math.isfinite(number := float(digits)) else refuse(digits[:30])
+
+    def whole(digits: str) -> int:
+        if len(digits) > MOST_DIGITS + 1:
+            raise DataError(f"{where}: holds a number of {len(digits)} digits")
+        return int(digits)
+
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DataError(f"{where}: the key {twice[:60]!r} is there twice")
+        return found
 
     try:
-        return json.loads(text, parse_constant=refuse, parse_float=finite)
+        return json.loads(
+            text,
+            parse_constant=refuse,
+            parse_float=finite,
+            parse_int=whole,
+            object_pairs_hook=distinct,
+        )
     except (json.JSONDecodeError, RecursionError) as problem:
         raise DataError(f"{where}: is not valid JSON ({problem})") from None
 
@@ -131,14 +142,12 @@ def read_jsonl(path: Path, schema: str) -> list[Any]:
 def iter_jsonl(path: Path, schema: str) -> Iterator[Any]:
     """As `read_jsonl`, one line at a time."""
     try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
+        with open_file(path) as file:
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), start=1):
                 if line.strip():
                     where = f"{path}, line {number}"
-                    document = parse_json(line, where)
+                    document = parse_json(line.decode("utf-8"), where)
                     check(document, schema, where)
                     yield document
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as problem:
         raise DataError(f"{path}: cannot be read ({problem})") from None

@@ -1,15 +1,17 @@
 """Reading the configuration of a data set: preset or file, then overrides, then checks."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from star_tvr.scenes.config import DatasetConfig
-from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.scenes.settings import plain
+from star_tvr.schemas.files import read_text
 
 PRESETS = Path(__file__).parent.parent / "scenes" / "presets"
 
@@ -78,10 +80,7 @@ def parse_override(text: str) -> Document:
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
         raise ConfigError(f"--set {text}: write key=value, for example image.width=160")
-    try:
-        nested: Any = _json_like(yaml.safe_load(value), key)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {text}: the value is not valid YAML") from None
+    nested = parse_yaml(value, f"--set {text}", key)
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}
     result: Document = nested
@@ -105,40 +104,60 @@ def read_yaml(path: Path) -> Document:
         ConfigError: it is missing, unreadable, or something else.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
-        reason = " ".join(str(problem).split())
-        raise ConfigError(f"{path}: cannot be read as YAML ({reason})") from None
+        text = read_text(path, LONGEST_YAML)
+    except DataError as problem:
+        raise ConfigError(str(problem)) from None
+    document = parse_yaml(text, str(path))
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
-    result: Document = _json_like(document, f"{path}: ")
-    return result
+    return document
 
 
-def _json_like(value: object, where: str) -> Any:
-    """What YAML read, in the form of JSON: keys are words, numbers finite, 64.0 is 64.
+LONGEST_YAML = 1_000_000
+"""Bytes of a file of YAML."""
+
+MOST_VALUES = 100_000
+"""Values in a document of YAML, those that aliases repeat counted each time."""
+
+DEEPEST = 50
+"""Blocks within blocks of a document of YAML."""
+
+
+def parse_yaml(text: str, where: str, key: str = "") -> Any:
+    """What YAML says, in the form of JSON: keys are words, numbers finite, 64.0 is 64.
 
     Args:
-        where: the path of the value, for errors.
+        where: the file that it is from, for errors.
+        key: of the value, where it is not a whole document.
 
     Raises:
-        ConfigError: naming what is something else.
+        ConfigError: it is no YAML, or something in it has no such form; names the line or the key.
     """
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as problem:  # ValueError: 2026-13-45
+        reason = " ".join(str(problem).split())
+        raise ConfigError(f"{where}: cannot be read as YAML ({reason})") from None
+    return _json_like(document, where, (key,) if key else (), count(1))
+
+
+def _json_like(value: object, where: str, path: tuple[str, ...], counter: Iterator[int]) -> Any:
+    name = f"{where}: {'.'.join(path)}" if path else where
+    if next(counter) > MOST_VALUES or len(path) > DEEPEST:
+        raise ConfigError(f"{where}: is too large or too deep for a configuration")
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                name = f"{where.rstrip(': ')}: {key}"
-                raise ConfigError(f"{name}: unknown key; keys are words (YAML read {key!r})")
-        joint = "" if where.endswith(": ") else "."
-        return {key: _json_like(v, f"{where}{joint}{key}") for key, v in value.items()}
+                raise ConfigError(f"{name}: {key}: unknown key; keys are words (YAML read {key!r})")
+        return {key: _json_like(v, where, (*path, key), counter) for key, v in value.items()}
     if isinstance(value, list):
-        return [_json_like(v, where) for v in value]
+        return [_json_like(v, where, (*path, str(k)), counter) for k, v in enumerate(value)]
+    if value is not None and not isinstance(value, str | bool | int | float):
+        raise ConfigError(f"{name}: {value!r} is no value of a configuration; put it in quotes")
     try:
         return plain(value)
     except ValueError as problem:
-        raise ConfigError(f"{where}: {problem}") from None
+        raise ConfigError(f"{name}: {problem}") from None
 
 
 def _read(source: str, seen: tuple[str, ...] = ()) -> tuple[Document, str]:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -13,8 +12,9 @@ from typing import Any
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import ConfigError, DataError, TvrError
 from star_tvr.scenes.world import World
-from star_tvr.schemas.checks import check, parse_json, read_jsonl, read_text
+from star_tvr.schemas.checks import check, parse_json, read_jsonl
 from star_tvr.schemas.config import merge
+from star_tvr.schemas.files import read_text, sync_folder, write_whole
 from star_tvr.schemas.records import SCHEMA_VERSION, Pair, Sample
 
 SAMPLES_PER_FOLDER = 1000
@@ -291,7 +291,9 @@ def commit_sample(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
         if final.exists():
             shutil.rmtree(former, ignore_errors=True)
             final.rename(former)
+        sync_folder(draft)
         draft.rename(final)
+        sync_folder(final.parent)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         _bring_back(final, former)
@@ -311,16 +313,6 @@ def remove_drafts(root: Path, samples: Collection[str]) -> None:
 def _bring_back(final: Path, former: Path) -> None:
     if former.exists() and not final.exists():
         former.rename(final)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is never seen half written."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def dumps(document: Any) -> str:
