@@ -14,7 +14,7 @@ from star_tvr.scenes.errors import ConfigError, DataError, TvrError
 from star_tvr.scenes.world import World
 from star_tvr.schemas.checks import check, parse_json, read_jsonl
 from star_tvr.schemas.config import merge
-from star_tvr.schemas.files import read_text, sync_folder, write_whole
+from star_tvr.schemas.files import read_text, refuse_links, sync_folder, write_whole
 from star_tvr.schemas.records import SCHEMA_VERSION, Pair, Sample
 
 SAMPLES_PER_FOLDER = 1000
@@ -146,7 +146,9 @@ class Dataset:
 
     def text(self, sample: str) -> str:
         """The text of a sample's `sample.json`. Raises DataError if it cannot be read."""
-        return read_text(self.folder(sample) / "sample.json")
+        path = self.folder(sample) / "sample.json"
+        refuse_links(self.root, path)
+        return read_text(path)
 
     def samples(self) -> Iterator[Sample]:
         """All samples, one at a time, in order."""
@@ -182,6 +184,7 @@ class Dataset:
         if name not in self.split_names():
             known = ", ".join(self.split_names()) or "none; run tvr split first"
             raise DataError(f"{path}: there is no such split (known: {known})")
+        refuse_links(self.root, path)
         return read_jsonl(path, "split")
 
     def write_split(
@@ -189,6 +192,7 @@ class Dataset:
     ) -> Path:
         """Write one split file, whole; a pair with a difficulty has it in its line."""
         path = self.split_file(name)
+        refuse_links(self.root, path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         rated = difficulties or {}
         lines = ({**p.to_json(), **({"difficulty": rated[p]} if p in rated else {})} for p in pairs)
@@ -274,11 +278,13 @@ def commit_sample(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
     folder of the sample is moved out of the way for it, and deleted afterwards.
 
     Raises:
+        DataError: a folder on the way to it is a link.
         OSError: for instance a full disk; nothing of the files remains then, and the former folder
             is back.
     """
     final = sample_folder(root, sample)
     draft, former = (final.parent / f".{sample}.{end}" for end in (os.getpid(), FORMER))
+    refuse_links(root, final)
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
         shutil.rmtree(draft, ignore_errors=True)
@@ -305,6 +311,7 @@ def remove_drafts(root: Path, samples: Collection[str]) -> None:
     """Delete what interrupted writers of these samples left behind; bring back what they moved."""
     for sample in samples:
         final = sample_folder(root, sample)
+        refuse_links(root, final)
         _bring_back(final, final.parent / f".{sample}.{FORMER}")
         for draft in final.parent.glob(f".{sample}.*"):
             shutil.rmtree(draft, ignore_errors=True)

@@ -60,6 +60,18 @@ def read_text(path: Path, longest: int = LONGEST) -> str:
         raise DataError(f"{path}: cannot be read ({problem})") from None
 
 
+def refuse_links(root: Path, path: Path) -> None:
+    """Make sure that a path below a folder stays in it: no part of it below the folder is a link.
+
+    Raises:
+        DataError: naming the link.
+    """
+    while path != root and path != path.parent:
+        if path.is_symlink():
+            raise DataError(f"{path}: is a link; a data set holds its own files")
+        path = path.parent
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is never seen half written, not even after a power cut.
 
