@@ -10,14 +10,30 @@ from numpy.typing import NDArray
 from star_tvr.scenes.errors import DataError
 
 
-def decode_png(content: bytes, where: str | Path) -> PIL.Image.Image:
+def decode_png(
+    content: bytes,
+    where: str | Path,
+    mode: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> PIL.Image.Image:
     """Decode a PNG file to its last byte.
 
+    Args:
+        where: the file, for errors.
+        mode: what it must be: `RGB` for pictures, `L` for masks.
+        size: width and height that it must have, in pixels. Others are refused before they are
+            decoded.
+
     Raises:
-        DataError: it is truncated, damaged, too large to be meant, or no PNG.
+        DataError: it is truncated, damaged, too large to be meant, no PNG, or another picture.
     """
     try:
-        PIL.Image.open(io.BytesIO(content), formats=["PNG"]).verify()  # checksums, and the end
+        with PIL.Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            found = (picture.mode, picture.size)
+            wanted = (mode or picture.mode, size or picture.size)
+            if found != wanted:
+                raise DataError(f"{where}: is {found[0]} {found[1]}, not {wanted[0]} {wanted[1]}")
+            picture.verify()  # checksums, and the end
         with PIL.Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
             picture.load()
             return picture

@@ -4,7 +4,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from star_tvr.schemas.pictures import encode_png
+from star_tvr.scenes.errors import DataError
+from star_tvr.schemas.pictures import decode_png, encode_png
 
 
 @pytest.mark.parametrize(
@@ -18,3 +19,11 @@ def test_png_is_lossless_and_the_same_every_time(tmp_path, shape, kind):
     with PIL.Image.open(tmp_path / "a.png") as image:
         assert not image.info
         assert np.array_equal(np.asarray(image), array)
+
+
+def test_another_picture_is_refused_before_it_is_decoded():
+    content = encode_png(np.zeros((4, 6, 3), np.uint8))
+    assert decode_png(content, "x.png", "RGB", (6, 4)).size == (6, 4)
+    for mode, size in (("L", (6, 4)), ("RGB", (4, 6))):
+        with pytest.raises(DataError, match=r"^x.png: is RGB \(6, 4\), not "):
+            decode_png(content[:60], "x.png", mode, size)
