@@ -10,7 +10,7 @@ import json
 import platform
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -39,6 +39,7 @@ from star_tvr.schemas.dataset import (
     rendered,
     write_whole,
 )
+from star_tvr.schemas.folders import refuse_other, was_begun
 from star_tvr.schemas.pictures import decode_png, encode_png
 from star_tvr.schemas.records import Pair, Sample
 from star_tvr.schemas.trance import (
@@ -61,6 +62,9 @@ RENDER = {
     "seconds": 0.0,
 }
 """How TRANCE was rendered, by its published settings."""
+
+SETTINGS = ("form", "attributes", "strict")
+"""What `source` says in a manifest that a further run of the same import says as well."""
 
 Kind = Literal["imported", "there", "other attributes", "broken rule", "damaged"]
 
@@ -437,7 +441,7 @@ def prepare_import(
         strict: leave out samples that break a rule of ours.
 
     Raises:
-        ConfigError: the target was made with something else.
+        ConfigError: the target was made with something else, or holds something else.
         DataError: the source is no TRANCE, or has no sample that can be read.
     """
     source = open_source(src)
@@ -464,29 +468,16 @@ def prepare_import(
         if not known
     ]
     importer = Importer(source, out, tuple(attributes), strict, total, config, tuple(estimated))
-    _refuse_other(importer)
+    if was_begun(out, "dataset.json"):
+        former, wanted = Dataset.open(out).manifest, importer._manifest(total, {})
+        refuse_other(out, _settings(former), _settings(wanted), free=("num_samples",))
     return importer
 
 
-def _refuse_other(importer: Importer) -> None:
-    """Raise unless the target is empty or was begun by the same import."""
-    out = importer.out
-    if not (out / "dataset.json").exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ConfigError(f"{out}: is not empty and is no data set; name another folder")
-        return
-    former = Dataset.open(out).manifest
-    wanted = importer._manifest(importer.total, {})
-    same = [
-        json.dumps({**document["config"], "num_samples": 0})
-        + json.dumps([document.get("source", {}).get(k) for k in ("form", "attributes", "strict")])
-        for document in (former, wanted)
-    ]
-    if same[0] != same[1]:
-        raise ConfigError(
-            f"{out}: is a data set made otherwise; use the same source and options, or another "
-            f"folder"
-        )
+def _settings(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a manifest, what two runs of one import have in common."""
+    source = document.get("source", {})
+    return {**document["config"], "source": {k: source.get(k) for k in SETTINGS}}
 
 
 def _config(

@@ -4,7 +4,6 @@ Blender lives in worker processes only. A worker that dies is replaced and its s
 again; samples are committed whole, so an interrupted run goes on where it stopped.
 """
 
-import json
 import os
 import platform
 import queue
@@ -31,7 +30,7 @@ from star_tvr.schemas.dataset import (
     sample_id,
     write_whole,
 )
-from star_tvr.schemas.folders import differences
+from star_tvr.schemas.folders import refuse_other, was_begun
 
 TOO_MANY = 5
 """Samples that may fail before a run in which more fail than succeed is stopped."""
@@ -165,17 +164,13 @@ def prepare(
         source: where the wanted samples are named, for errors.
 
     Raises:
-        ConfigError: the configuration cannot be met, the folder was made with another one, or
-            a wanted sample does not belong to it.
-        DataError: the folder holds something else.
+        ConfigError: the configuration cannot be met, the folder was made with another one or
+            holds something else, or a wanted sample does not belong to it.
+        DataError: the folder's manifest is damaged.
     """
     Sampler.from_config(config)
-    if (out / "dataset.json").exists():
-        _refuse_difference(Dataset.open(out).config, config, out)
-    elif out.exists() and not out.is_dir():
-        raise DataError(f"{out}: is a file; name a folder")
-    elif out.exists() and any(out.iterdir()):
-        raise DataError(f"{out}: is not empty and is no data set; name another folder")
+    if was_begun(out, "dataset.json"):  # what changes no sample may differ
+        refuse_other(out, Dataset.open(out).config, config, free=("num_samples", "tries"))
     total = config["num_samples"]
     for index in wanted or ():
         if index >= total:
@@ -378,13 +373,3 @@ class _Worker(threading.Thread):
 def _versions() -> dict[str, str]:
     packages = ("star-tvr", "bpy", "numpy", "scipy", "pillow")
     return {"python": platform.python_version(), **{p: version(p) for p in packages}}
-
-
-def _refuse_difference(former: Config, config: Config, out: Path) -> None:
-    """Only what changes no sample may differ between two runs into one folder."""
-    for key, (old, new) in sorted(differences(former, config).items()):
-        if key not in ("num_samples", "tries"):
-            raise ConfigError(
-                f"{out}: was made with {key} = {json.dumps(old)}, now it is {json.dumps(new)}; "
-                f"use the same configuration or another folder"
-            )

@@ -425,10 +425,10 @@ def test_a_refused_command_leaves_no_folder(tmp_path):
 
 def test_folders_that_hold_something_else(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    line = refused("render", tmp_path, status=1)
+    line = refused("render", tmp_path)
     assert str(tmp_path) in line and "not empty" in line
     for file in (tmp_path / "notes.txt", "/dev/null"):
-        assert f"{file}: is a file" in refused("render", file, status=1)
+        assert f"{file}: is a file" in refused("render", file)
     line = refused("render", tmp_path / "notes.txt" / "d", status=1)
     assert "notes.txt" in line
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
