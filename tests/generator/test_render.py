@@ -15,9 +15,9 @@ import PIL.Image
 import pytest
 from referencing import Registry, Resource
 
-from star_tvr.generator.process import HOME
+from star_tvr.generator.blender_process import HOME
+from star_tvr.generator.local_executor import render as render_samples
 from star_tvr.generator.render import prepare
-from star_tvr.generator.render import render as render_samples
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import Dataset
 from tests.generator.command import (
