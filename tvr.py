@@ -107,26 +107,28 @@ def render(
     ] = False,
 ) -> None:
     """Render a data set, or whatever of it is missing."""
+    from star_tvr.generator.blender import available_cores
+    from star_tvr.generator.blender_process import WorkerOptions
+    from star_tvr.generator.executors import choose_executor
     from star_tvr.generator.plans import write_plans
-    from star_tvr.generator.process import Options
-    from star_tvr.generator.render import Request, cores, executors, open_folder
+    from star_tvr.generator.render import RenderRequest, write_manifest
     from star_tvr.scenes.errors import ConfigError
     from star_tvr.schemas.card import write_card
 
-    run = executors(executor, address)
+    run = choose_executor(executor, address)
     if plan_only and plans is not None:
         raise ConfigError("--from: these are plans already; leave out --plan-only")
     first = [f"render.quality={quality}"] if quality is not None else []
     last = [f"{k}={v}" for k, v in (("num_samples", num_samples), ("seed", seed)) if v is not None]
     overrides = [*first, *(set_ or []), *last]
-    options = Options(device, deadline, max_memory, reproducible, keep_blend)
-    asked = Request(out, config, overrides, shard, only, plans, force)
+    options = WorkerOptions(device, deadline, max_memory, reproducible, keep_blend)
+    asked = RenderRequest(out, config, overrides, shard, only, plans, force)
     resolved, jobs, total = asked.resolve()
     if plan_only or not jobs:
-        open_folder(out, resolved)
+        write_manifest(out, resolved)
     if plan_only:
         indices = asked.indices(resolved)
-        blocks = write_plans(out, resolved, indices, workers or cores(), force)
+        blocks = write_plans(out, resolved, indices, workers or available_cores(), force)
         for _ in _progress(blocks, "planning", len(indices)):
             pass
         print(f"{out}/plans: {len(indices)} plans")

@@ -145,6 +145,12 @@ def write_layers(settings: Any) -> None:
 # Devices
 
 
+def available_cores() -> int:
+    """The processor cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def found_devices() -> dict[str, list[str]]:
     """The names of the GPUs that Cycles can use on this machine, by their kind in `DEVICES`."""
     preferences = _cycles_preferences()
@@ -192,11 +198,11 @@ def choose_device(wanted: str, found: Mapping[str, Sequence[str]] | None = None)
     return wanted
 
 
-def use_device(scene: Any, device: str, which: int | None = None) -> None:
+def use_device(scene: Any, device: str, gpu_index: int | None = None) -> None:
     """Render this scene on a device that `choose_device` has named.
 
     Args:
-        which: the number of the only GPU of that kind to use, counted round; None for all.
+        gpu_index: the number of the only GPU of that kind to use, counted round; None for all.
     """
     preferences = _cycles_preferences()
     scene.cycles.device = "CPU" if device == "cpu" else "GPU"
@@ -204,15 +210,15 @@ def use_device(scene: Any, device: str, which: int | None = None) -> None:
     preferences.compute_device_type = "NONE" if device == "cpu" else device.upper()
     if device != "cpu":
         preferences.refresh_devices()
-        switch_on(preferences.devices, preferences.compute_device_type, which)
+        switch_on(preferences.devices, preferences.compute_device_type, gpu_index)
 
 
-def switch_on(entries: Iterable[Any], kind: str, which: int | None = None) -> None:
+def switch_on(entries: Iterable[Any], kind: str, gpu_index: int | None = None) -> None:
     """Use the GPUs of one kind among Cycles' devices, or just one of them, and nothing else."""
     entries = list(entries)
     mine = [entry for entry in entries if entry.type == kind]
-    if which is not None and mine:
-        mine = [mine[which % len(mine)]]
+    if gpu_index is not None and mine:
+        mine = [mine[gpu_index % len(mine)]]
     for entry in entries:
         entry.use = any(entry is one for one in mine)
 

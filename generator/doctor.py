@@ -145,11 +145,10 @@ def _machine(folder: Path) -> Machine:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     except (AttributeError, OSError, ValueError):
         memory = None
-    affinity = getattr(os, "sched_getaffinity", None)
     return Machine(
         platform.python_version(),
         platform.platform(),
-        len(affinity(0)) if affinity else os.cpu_count() or 1,
+        blender.available_cores(),
         memory and round(memory, 1),
         round(shutil.disk_usage(folder).free / GIB, 1),
     )

@@ -1,26 +1,23 @@
-"""Making a data set of ours from the files of TRANCE. docs/formats.md says what becomes of what.
-
-Three forms are read: `data.h5`, where a split is a group of samples and images; `data.jsonl` beside
-`image/`, as it was published; and `info/*.json` beside `image/`, as the generator writes it.
-Nothing in a file is trusted: documents are checked against `trance.schema.json`, image names are
-names, and links are not followed.
-"""
+"""Making a data set of ours from the files of TRANCE. docs/formats.md says what becomes of what."""
 
 import json
 import platform
-import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
-import PIL.Image
 
 from star_tvr.generator.labels import image_labels
+from star_tvr.generator.trance_sources import (
+    RawSample,
+    TranceSource,
+    open_source,
+    read_document,
+)
 from star_tvr.scenes.errors import ConfigError, DataError, TvrError
 from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.rules import check_plan, violations
@@ -28,7 +25,7 @@ from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import rasterize
 from star_tvr.scenes.world import World
 from star_tvr.schemas.card import write_card
-from star_tvr.schemas.checks import check, parse_json, read_json, read_text
+from star_tvr.schemas.checks import check, read_json
 from star_tvr.schemas.config import Config, check_meaning, load_config
 from star_tvr.schemas.dataset import (
     Dataset,
@@ -39,7 +36,8 @@ from star_tvr.schemas.dataset import (
     rendered,
     write_whole,
 )
-from star_tvr.schemas.pictures import decode_png, encode_png
+from star_tvr.schemas.folders import refuse_other, was_begun
+from star_tvr.schemas.pictures import encode_png
 from star_tvr.schemas.records import Pair, Sample
 from star_tvr.schemas.trance import (
     ATTRIBUTES,
@@ -62,216 +60,18 @@ RENDER = {
 }
 """How TRANCE was rendered, by its published settings."""
 
+SETTINGS = ("form", "attributes", "strict")
+"""What `source` says in a manifest that a further run of the same import says as well."""
+
 Kind = Literal["imported", "there", "other attributes", "broken rule", "damaged"]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One sample as it lies in the source, not yet read.
-
-    Attributes:
-        where: for errors.
-        split: the split it is in, if the form has splits.
-        text: reads its JSON; raises DataError.
-    """
-
-    where: str
-    split: str | None
-    text: Callable[[], str]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one entry; `message` is one line, empty where there is nothing to say."""
+class ImportResult:
+    """What became of one sample; `message` is one line, empty where there is nothing to say."""
 
     kind: Kind
     message: str = ""
-
-
-class Source(Protocol):
-    """Files of TRANCE in one of their forms."""
-
-    form: str
-    root: Path
-
-    def count(self) -> int:
-        """How many entries there are."""
-
-    def entries(self) -> Iterator[Entry]:
-        """All of them, in order."""
-
-    def image(self, split: str | None, name: str) -> PIL.Image.Image:
-        """An image by its name; raises DataError."""
-
-
-def open_source(src: Path) -> Source:
-    """Recognise the form of a folder, or of a `data.h5` or `data.jsonl` that is named itself.
-
-    Raises:
-        DataError: it is none of them.
-    """
-    if src.is_file():
-        return Packed(src) if src.suffix in (".h5", ".hdf5") else Lines(src)
-    if (src / "data.h5").is_file():
-        return Packed(src / "data.h5")
-    if (src / "data.jsonl").is_file():
-        return Lines(src / "data.jsonl")
-    if any(src.glob("info/*.json")):
-        return Documents(src)
-    raise DataError(f"{src}: is no TRANCE (there is no data.h5, data.jsonl or info/*.json in it)")
-
-
-class Pictures:
-    """The folder `image/` beside the documents."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def image(self, split: str | None, name: str) -> PIL.Image.Image:
-        """See `Source`."""
-        path = self.root / "image" / name
-        if path.is_symlink() or not path.resolve().is_relative_to(self.root.resolve()):
-            raise DataError(f"{path}: is a link, which could lead anywhere; copy the file")
-        try:
-            return decode_png(path.read_bytes(), path)
-        except OSError as problem:
-            raise DataError(f"{path}: cannot be read ({problem.strerror})") from None
-
-
-class Lines(Pictures):
-    """`data.jsonl`, one sample a line."""
-
-    form = "jsonl"
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path.parent)
-        self.path = path
-
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
-        try:
-            with self.path.open("rb") as file:
-                yield from ((n, line) for n, line in enumerate(file, start=1) if line.strip())
-        except OSError as problem:
-            raise DataError(f"{self.path}: cannot be read ({problem.strerror})") from None
-
-    def count(self) -> int:
-        """See `Source`."""
-        return sum(1 for _ in self._lines())
-
-    def entries(self) -> Iterator[Entry]:
-        """See `Source`."""
-        for number, line in self._lines():
-            where = f"{self.path}, line {number}"
-            yield Entry(where, None, partial(_text, line, where))
-
-
-class Documents(Pictures):
-    """`info/*.json`, one sample a file."""
-
-    form = "json"
-
-    def _paths(self) -> list[Path]:
-        return sorted((self.root / "info").glob("*.json"))
-
-    def count(self) -> int:
-        """See `Source`."""
-        return len(self._paths())
-
-    def entries(self) -> Iterator[Entry]:
-        """See `Source`."""
-        for path in self._paths():
-            yield Entry(str(path), None, partial(read_text, path))
-
-
-class Packed:
-    """`data.h5`."""
-
-    form = "hdf5"
-
-    def __init__(self, path: Path) -> None:
-        import h5py
-
-        self.path, self.root = path, path.parent
-        try:
-            self.file = h5py.File(path, "r")
-            self.splits = list(self.file)
-            names = {split: list(self._group(split, "data")) for split in self.splits}
-        except OSError as problem:
-            reason = " ".join(str(problem).split())
-            raise DataError(f"{path}: cannot be read as HDF5 ({reason})") from None
-        for split in self.splits:
-            if not re.fullmatch("[a-z][a-z0-9_-]*", split):
-                raise DataError(f"{path}: {split!r} is no name for a split")
-        self.names = {s: sorted(n, key=lambda k: (len(k), k)) for s, n in names.items()}
-
-    def _get(self, group: Any, name: str, where: str) -> Any:
-        """A member that is really in this file: links out of it are refused."""
-        import h5py
-
-        if not isinstance(group, h5py.Group) or name not in group:
-            raise DataError(f"{self.path}: there is no {where}")
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise DataError(f"{self.path}: {where} is a link, which could lead anywhere")
-        return group[name]
-
-    def _group(self, split: str, kind: str) -> Any:
-        import h5py
-
-        where = f"{split}/{kind}"
-        group = self._get(self._get(self.file, split, split), kind, where)
-        if not isinstance(group, h5py.Group):
-            raise DataError(f"{self.path}: {where} is a dataset, and should be a group")
-        return group
-
-    def count(self) -> int:
-        """See `Source`."""
-        return sum(len(names) for names in self.names.values())
-
-    def entries(self) -> Iterator[Entry]:
-        """See `Source`."""
-        for split, names in self.names.items():
-            for name in names:
-                where = f"{self.path}: {split}/data/{name}"
-                yield Entry(where, split, partial(self._text, split, name))
-
-    def _text(self, split: str, name: str) -> str:
-        where = f"{split}/data/{name}"
-        content = self._value(self._get(self._group(split, "data"), name, where), where)
-        if not isinstance(content, bytes):
-            raise DataError(f"{self.path}: {where} is no text")
-        return _text(content, f"{self.path}: {where}")
-
-    def image(self, split: str | None, name: str) -> PIL.Image.Image:
-        """See `Source`."""
-        where = f"{split}/image/{name}"
-        pixels = self._value(self._get(self._group(split or "", "image"), name, where), where)
-        if not (
-            isinstance(pixels, np.ndarray)
-            and pixels.dtype == np.uint8
-            and pixels.ndim == 3
-            and pixels.shape[2] in (3, 4)
-            and pixels.size
-        ):
-            raise DataError(f"{self.path}: {where} is no image (height, width, 3 or 4) of bytes")
-        return PIL.Image.fromarray(pixels[..., :3])
-
-    def _value(self, node: Any, where: str) -> Any:
-        import h5py
-
-        if not isinstance(node, h5py.Dataset):
-            raise DataError(f"{self.path}: {where} is a group, and should be a dataset")
-        try:
-            return node[()]
-        except OSError as problem:
-            reason = " ".join(str(problem).split())
-            raise DataError(f"{self.path}: {where}: cannot be read ({reason})") from None
-
-
-def _text(content: bytes, where: str) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as problem:
-        raise DataError(f"{where}: is not UTF-8 ({problem})") from None
 
 
 def parse_attributes(text: str | None) -> tuple[str, ...]:
@@ -300,7 +100,7 @@ class Importer:
         estimated: what the source does not say and the preset has to.
     """
 
-    source: Source
+    source: TranceSource
     out: Path
     attributes: tuple[str, ...]
     strict: bool
@@ -309,8 +109,8 @@ class Importer:
     estimated: tuple[str, ...]
     rules: Counter[str] = field(default_factory=Counter)
 
-    def run(self) -> Generator[Outcome, None, None]:
-        """Import what is not there yet; yields what became of every entry.
+    def run(self) -> Generator[ImportResult, None, None]:
+        """Import what is not there yet; yields what became of every sample.
 
         At the end the manifest counts what is there, and splits and card are written.
 
@@ -327,37 +127,37 @@ class Importer:
             seen: set[str] = set()
             members: dict[str, list[str]] = {}
             kinds: Counter[str] = Counter()
-            for entry in self.source.entries():
-                outcome, name = self._import(entry, world, done, seen)
-                kinds[outcome.kind] += 1
-                if outcome.kind in ("imported", "there"):
+            for raw in self.source.samples():
+                result, name = self._import(raw, world, done, seen)
+                kinds[result.kind] += 1
+                if result.kind in ("imported", "there"):
                     seen.add(name)
-                    if entry.split is not None:
-                        members.setdefault(entry.split, []).append(name)
-                yield outcome
+                    if raw.split is not None:
+                        members.setdefault(raw.split, []).append(name)
+                yield result
             self._finish(kinds, members)
         except OSError as problem:
             raise DataError(f"{self.out}: cannot be written ({problem.strerror})") from None
 
     def _import(
-        self, entry: Entry, world: World, done: set[str], seen: set[str]
-    ) -> tuple[Outcome, str]:
+        self, raw: RawSample, world: World, done: set[str], seen: set[str]
+    ) -> tuple[ImportResult, str]:
         try:
-            document = read_entry(entry)
+            document = read_document(raw)
             if self.attributes and not _only(document, self.attributes):
-                return Outcome("other attributes"), ""
-            plan = checked_plan(document, entry, world, self.config)
+                return ImportResult("other attributes"), ""
+            plan = checked_plan(document, raw.where, world, self.config)
             if plan.id in seen:
-                return Outcome("damaged", f"{entry.where}: idx: {plan.id} is there twice"), ""
+                return ImportResult("damaged", f"{raw.where}: idx: {plan.id} is there twice"), ""
             broken = self._broken(plan, world)
             if broken and self.strict:
-                return Outcome("broken rule"), ""
+                return ImportResult("broken rule"), ""
             if plan.id not in done:
-                commit_sample(self.out, plan.id, self._files(document, entry, plan, world))
+                commit_sample(self.out, plan.id, self._files(document, raw, plan, world))
             self.rules.update(broken)
-            return Outcome("there" if plan.id in done else "imported"), plan.id
+            return ImportResult("there" if plan.id in done else "imported"), plan.id
         except DataError as problem:
-            return Outcome("damaged", str(problem)), ""
+            return ImportResult("damaged", str(problem)), ""
 
     def _broken(self, plan: Plan, world: World) -> set[str]:
         config = self.config
@@ -366,7 +166,7 @@ class Importer:
         return found - ({"observable"} if "cameras" in self.estimated else set())
 
     def _files(
-        self, document: dict[str, Any], entry: Entry, plan: Plan, world: World
+        self, document: dict[str, Any], raw: RawSample, plan: Plan, world: World
     ) -> dict[str, bytes]:
         names = {
             (state, our_camera(camera)): name
@@ -378,10 +178,10 @@ class Importer:
         images = []
         for state_name, camera_name in plan.views:
             name = names[state_name, camera_name]
-            picture = self.source.image(entry.split, name)
+            picture = self.source.image(raw.split, name)
             if picture.size != size:
                 raise DataError(
-                    f"{entry.where}: {name} is {picture.width} x {picture.height}, and the first "
+                    f"{raw.where}: {name} is {picture.width} x {picture.height}, and the first "
                     f"image was {size[0]} x {size[1]}"
                 )
             state, camera = plan.state(state_name, world), plan.cameras[camera_name]
@@ -437,16 +237,16 @@ def prepare_import(
         strict: leave out samples that break a rule of ours.
 
     Raises:
-        ConfigError: the target was made with something else.
+        ConfigError: the target was made with something else, or holds something else.
         DataError: the source is no TRANCE, or has no sample that can be read.
     """
     source = open_source(src)
     total = source.count()
-    for entry in source.entries():
+    for raw in source.samples():
         try:
-            document = read_entry(entry)
+            document = read_document(raw)
             first = document["states"][0]["images"]
-            size = source.image(entry.split, next(iter(first.values()))).size if first else None
+            size = source.image(raw.split, next(iter(first.values()))).size if first else None
         except DataError:
             continue  # `run` names it
         if size is not None:
@@ -464,33 +264,20 @@ def prepare_import(
         if not known
     ]
     importer = Importer(source, out, tuple(attributes), strict, total, config, tuple(estimated))
-    _refuse_other(importer)
+    if was_begun(out, "dataset.json"):
+        former, wanted = Dataset.open(out).manifest, importer._manifest(total, {})
+        refuse_other(out, _settings(former), _settings(wanted), free=("num_samples",))
     return importer
 
 
-def _refuse_other(importer: Importer) -> None:
-    """Raise unless the target is empty or was begun by the same import."""
-    out = importer.out
-    if not (out / "dataset.json").exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ConfigError(f"{out}: is not empty and is no data set; name another folder")
-        return
-    former = Dataset.open(out).manifest
-    wanted = importer._manifest(importer.total, {})
-    same = [
-        json.dumps({**document["config"], "num_samples": 0})
-        + json.dumps([document.get("source", {}).get(k) for k in ("form", "attributes", "strict")])
-        for document in (former, wanted)
-    ]
-    if same[0] != same[1]:
-        raise ConfigError(
-            f"{out}: is a data set made otherwise; use the same source and options, or another "
-            f"folder"
-        )
+def _settings(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a manifest, what two runs of one import have in common."""
+    source = document.get("source", {})
+    return {**document["config"], "source": {k: source.get(k) for k in SETTINGS}}
 
 
 def _config(
-    source: Source,
+    source: TranceSource,
     document: dict[str, Any],
     size: tuple[int, int],
     attributes: tuple[str, ...],
@@ -507,9 +294,7 @@ def _config(
     if not attributes or "position" in attributes:
         config["world"]["directions"] = _directions(source, config["world"])
     ends = [document["states"][k]["images"] for k in (0, -1)]
-    initial, final = (
-        [c.removeprefix("Camera_").lower() for c in sorted(images)] for images in ends
-    )
+    initial, final = ([our_camera(c) for c in sorted(images)] for images in ends)
     config["preset"] = PRESET
     config["num_samples"] = total
     config["image"] = {"width": size[0], "height": size[1]}
@@ -523,13 +308,13 @@ def _config(
     return config
 
 
-def _directions(source: Source, world: dict[str, Any]) -> dict[str, Any]:
+def _directions(source: TranceSource, world: dict[str, Any]) -> dict[str, Any]:
     """The first of the known tables that explains the first move that only one explains."""
     cells = round(world["step"] / world["grid"])
     tables = [world["directions"], FRONT_IS_AWAY, load_config("trance")["world"]["directions"]]
-    for entry in source.entries():
+    for raw in source.samples():
         try:
-            document = read_entry(entry)
+            document = read_document(raw)
         except DataError:
             continue
         agreeing = [table for table in tables if agrees(document, table, cells)]
@@ -539,28 +324,16 @@ def _directions(source: Source, world: dict[str, Any]) -> dict[str, Any]:
     return tables[0]
 
 
-def read_entry(entry: Entry) -> dict[str, Any]:
-    """The document of an entry.
-
-    Raises:
-        DataError: it is no sample of TRANCE.
-    """
-    document: dict[str, Any] = parse_json(entry.text(), entry.where)
-    check(document, "trance", entry.where)
-    return document
-
-
 def _only(document: dict[str, Any], attributes: tuple[str, ...]) -> bool:
     return all(t["attr"] in attributes for t in document["transformations"])
 
 
-def checked_plan(document: dict[str, Any], entry: Entry, world: World, config: Config) -> Plan:
+def checked_plan(document: dict[str, Any], where: str, world: World, config: Config) -> Plan:
     """The plan of a sample whose transformations lead from its first state to its last.
 
     Raises:
         DataError: they do not, or something is in it that this data set does not have.
     """
-    where = entry.where
     ends = [document["states"][k] for k in (0, -1)]
     for name, state, expected in zip(
         ("first", "last"),
@@ -568,7 +341,7 @@ def checked_plan(document: dict[str, Any], entry: Entry, world: World, config: C
         (config["cameras"]["initial"], config["cameras"]["final"]),
         strict=True,
     ):
-        found = sorted(c.removeprefix("Camera_").lower() for c in state["images"])
+        found = sorted(map(our_camera, state["images"]))
         if found != expected:
             raise DataError(
                 f"{where}: the {name} state has images from {', '.join(found) or 'nowhere'}, and "

@@ -1,8 +1,11 @@
-"""Rendering on a Ray cluster: an actor is one Blender process, a task a stretch of samples.
+"""Rendering on a Ray cluster: an actor is one Blender process, a task one sample.
 
 Actors hand the files of their samples back, and only the driver writes to the data set: nodes
 need no common file system, but this project at the same version. Ray is an extra, imported when
 it is used.
+
+Ray itself restarts actors that were lost with their nodes, wherever there is room, and runs their
+tasks again.
 """
 
 import os
@@ -10,68 +13,92 @@ import shutil
 import signal
 import socket
 import tempfile
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from star_tvr.generator.blender import DEVICES
+from star_tvr.generator.blender_process import (
+    STARTUP,
+    TRIES,
+    BlenderProcess,
+    RenderedSample,
+    RenderJob,
+    WorkerOptions,
+)
 from star_tvr.generator.errors import RenderError
-from star_tvr.generator.process import STARTUP, TRIES, BlenderProcess, Job, Made, Options
-from star_tvr.generator.render import Failures, open_folder
+from star_tvr.generator.failures import Failures
+from star_tvr.generator.render import write_manifest
 from star_tvr.generator.storage import store
 from star_tvr.scenes.errors import ConfigError, TvrError
 from star_tvr.schemas.config import Config
 from star_tvr.schemas.dataset import sample_folder, sample_id
 
-MOST = 8
-"""Samples in a task; fewer where there are few for every actor."""
 
-Result = tuple[Made, dict[str, bytes]] | TvrError
-Range = tuple[Job, ...]
+class Attempts:
+    """An actor beside the driver that counts how often each task was begun, by whatever actor.
+
+    Ray counts, too (`max_task_retries`), but every try to reach an actor: one whose node is gone
+    would have used up any small number before Ray knows that it is.
+    """
+
+    def __init__(self) -> None:
+        self.begun: Counter[str] = Counter()
+
+    def begin(self, task: str) -> int:
+        """Count another time; how often it was begun by now."""
+        self.begun[task] += 1
+        return self.begun[task]
 
 
-class Actor:
+class RenderActor:
     """What runs on a node: one Blender process, and a folder for what it makes."""
 
-    def __init__(self, config: Config, options: Options) -> None:
+    def __init__(self, config: Config, options: WorkerOptions) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="tvr-ray-")
         self.root = Path(self.folder.name) / "data"
         self.process = BlenderProcess(self.root, config, options)
 
-    def start(self) -> TvrError | None:
-        """Start Blender; what is wrong, if it cannot."""
-        try:
-            self.process.start()
-        except TvrError as problem:
-            return problem
-        return None
+    def start(self) -> None:
+        """Start Blender.
 
-    def make(self, jobs: Range) -> list[Result]:
-        """Make samples: each with its files by name, or why it could not be made."""
-        results: list[Result] = []
-        for job in jobs:
-            try:
-                made = self.process.make(job)
-            except TvrError as problem:
-                results.append(problem)
-                continue
-            folder = sample_folder(self.root, sample_id(job.index))
-            results.append((made, {p.name: p.read_bytes() for p in sorted(folder.iterdir())}))
-            shutil.rmtree(folder)
-        return results
+        Raises:
+            TvrError: it says why it cannot.
+        """
+        ray = import_module("ray")
+        if _begun_before(ray, ray.get_runtime_context().get_actor_id()) >= TRIES:
+            raise RenderError(f"Ray: an actor died {TRIES} times while Blender was started")
+        self.process.start()
+
+    def render(self, job: RenderJob) -> tuple[RenderedSample, dict[str, bytes]] | TvrError:
+        """Make a sample and hand out its files by name, or say why it could not be made."""
+        name = sample_id(job.index)
+        if _begun_before(import_module("ray"), name) >= TRIES:
+            return RenderError(f"sample {name}: Ray actors died {TRIES} times over it")
+        result = self.process.attempt(job)
+        if isinstance(result, TvrError):
+            return result
+        folder = sample_folder(self.root, name)
+        files = {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+        shutil.rmtree(folder)
+        return result, files
+
+
+def _begun_before(ray: Any, task: str) -> int:
+    """How often a task of this run was begun, here or on an actor that died."""
+    return int(ray.get(ray.get_actor(Attempts.__name__).begin.remote(task))) - 1
 
 
 def render(
     out: Path,
     config: Config,
-    jobs: Sequence[Job],
+    jobs: Sequence[RenderJob],
     workers: int | None = None,
-    options: Options | None = None,
+    options: WorkerOptions | None = None,
     address: str | None = None,
-) -> Iterator[Made]:
+) -> Iterator[RenderedSample]:
     """Make samples on a cluster, yielding each as it is committed, in the order of completion.
 
     Args:
@@ -81,18 +108,79 @@ def render(
     Raises:
         ConfigError: Ray is not installed, no cluster is there, or it is too small.
         DataError: a sample cannot be written.
-        RenderError: a sample could not be made.
-        PlanError: samples could not be planned; all others were made first, unless many failed.
+        RenderError, PlanError: Blender cannot be started, or samples could not be made; then all
+            others were made first, unless more failed than did not.
     """
-    options = options or Options()
-    threads = config["render"]["threads"]
-    ray = _connect(address, threads * (workers or 0))
+    ray = _connect(address, config["render"]["threads"] * (workers or 0))
     try:
-        crew = _Crew(ray, config, options, workers, len(jobs))
-        open_folder(out, config)
-        yield from crew.run(out, jobs)
+        yield from _render(ray, out, config, jobs, workers, options or WorkerOptions())
     finally:
         ray.shutdown()
+
+
+def _render(
+    ray: Any,
+    out: Path,
+    config: Config,
+    jobs: Sequence[RenderJob],
+    workers: int | None,
+    options: WorkerOptions,
+) -> Iterator[RenderedSample]:
+    """Make all samples, each actor one at a time; actors without work make room for others."""
+    gpus = options.device in DEVICES or (
+        options.device == "auto" and ray.cluster_resources().get("GPU", 0) >= 1
+    )
+    needs = {"num_cpus": config["render"]["threads"], "num_gpus": int(gpus)}
+    room = _room(ray, needs)
+    if room < 1:
+        wanted = f"{needs['num_cpus']} CPUs{' and a GPU' if gpus else ''}"
+        raise ConfigError(f"--executor ray: no place in the cluster has {wanted}")
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )
+    counter = ray.remote(Attempts).options(
+        name=Attempts.__name__, num_cpus=0, scheduling_strategy=here
+    )
+    _attempts = counter.remote()  # an actor lives as long as somebody holds it
+    remote = ray.remote(RenderActor).options(**needs, max_restarts=-1, max_task_retries=-1)
+    todo, failures, started = iter(jobs), Failures(len(jobs)), False
+    busy = {}
+    for _ in range(min(workers or room, room, len(jobs))):
+        actor = remote.remote(config, options)
+        busy[actor.start.remote()] = actor
+    while failures.left:
+        actor = None  # one that has nothing left to do ends, and makes room for one that was lost
+        done, _ = ray.wait(list(busy), timeout=STARTUP)
+        if not done and not (started and _room(ray, needs)):
+            raise RenderError("Ray: no actor could be started; is the cluster busy with others?")
+        for task in done:
+            actor = busy.pop(task)
+            try:
+                result = ray.get(task)
+            except ray.exceptions.RayTaskError as problem:
+                raise problem.cause from None
+            except ray.exceptions.RayError as problem:  # an actor cannot even be made
+                raise RenderError(f"Ray: {' '.join(str(problem).split())[:300]}") from None
+            if result is None:
+                started = True
+                write_manifest(out, config)
+            if job := next(todo, None):
+                busy[actor.render.remote(job)] = actor
+            if isinstance(result, TvrError):
+                failures.add(result)
+            elif result is not None:
+                sample, files = result
+                store(out, sample_id(sample.index), files)
+                failures.made += 1
+                yield sample
+    failures.report()
+
+
+def _room(ray: Any, needs: dict[str, int]) -> int:
+    """How many actors the cluster has room for, if nobody else uses it."""
+    there = ray.cluster_resources()
+    kinds = (("CPU", needs["num_cpus"]), ("GPU", needs["num_gpus"]))
+    return min(int(there.get(kind, 0) // number) for kind, number in kinds if number)
 
 
 def _connect(address: str | None, processors: int) -> Any:
@@ -127,104 +215,3 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError, OverflowError) as problem:
         raise ConfigError(f"--address {address}: no Ray cluster ({problem})") from None
-
-
-class _Crew:
-    """The actors of a run: who is starting, who is idle, who is busy with what."""
-
-    def __init__(
-        self, ray: Any, config: Config, options: Options, workers: int | None, jobs: int
-    ) -> None:
-        self.ray, self.config, self.options = ray, config, options
-        there = ray.cluster_resources()
-        threads = config["render"]["threads"]
-        gpus = options.device in DEVICES or (options.device == "auto" and there.get("GPU", 0) >= 1)
-        self.needs = {"num_cpus": threads, "num_gpus": int(gpus)}
-        room = int(there.get("CPU", 0) // threads)
-        if gpus:
-            room = min(room, int(there.get("GPU", 0)))
-        if room < 1:
-            wanted = f"{threads} CPUs{' and a GPU' if gpus else ''}"
-            raise ConfigError(f"--executor ray: no place in the cluster has {wanted}")
-        self.size = max(1, min(workers or room, room, jobs))
-        self.remote = ray.remote(Actor)
-        self.starting: dict[Any, Any] = {}
-        self.idle: list[Any] = []
-        self.busy: dict[Any, tuple[Any, Range]] = {}
-        self.deaths: Counter[int] = Counter()
-        self.false_starts = 0
-        self.worked = time.monotonic()
-
-    def run(self, out: Path, jobs: Sequence[Job]) -> Iterator[Made]:
-        """Make all samples."""
-        length = max(1, min(MOST, len(jobs) // (2 * self.size)))
-        todo = deque(tuple(jobs[k : k + length]) for k in range(0, len(jobs), length))
-        failures = Failures(len(jobs))
-        try:
-            while todo or self.busy:
-                self._employ(todo)
-                for result in self._collect(todo):
-                    if isinstance(result, tuple):
-                        made, files = result
-                        store(out, sample_id(made.index), files)
-                        failures.made += 1
-                        yield made
-                    else:
-                        failures.add(result)
-        finally:
-            busy = [actor for actor, _ in self.busy.values()]
-            for actor in [*self.starting.values(), *self.idle, *busy]:
-                self.ray.kill(actor)
-        failures.report()
-
-    def _employ(self, todo: "deque[Range]") -> None:
-        """Give work to who is idle; start actors for those that are gone."""
-        while self.idle and todo:
-            actor, jobs = self.idle.pop(), todo.popleft()
-            self.busy[actor.make.remote(jobs)] = (actor, jobs)
-        while todo and len(self.starting) + len(self.idle) + len(self.busy) < self.size:
-            actor = self.remote.options(**self.needs, max_restarts=0).remote(
-                self.config, self.options
-            )
-            self.starting[actor.start.remote()] = actor
-
-    def _collect(self, todo: "deque[Range]") -> list[Result]:
-        """Wait for a message, and take it in; the samples of dead actors are to be done again."""
-        waiting = [*self.starting, *self.busy]
-        done, _ = self.ray.wait(waiting, num_returns=1, timeout=5.0)
-        if done or self.busy:
-            self.worked = time.monotonic()
-        elif time.monotonic() - self.worked > STARTUP:
-            raise RenderError("Ray: no actor could be started; is the cluster busy with others?")
-        results: list[Result] = []
-        for message in done:
-            actor, jobs = self.busy.pop(message, (None, ()))
-            actor = actor or self.starting.pop(message)
-            try:
-                answer = self.ray.get(message)
-            except (self.ray.exceptions.RayActorError, self.ray.exceptions.ObjectLostError) as end:
-                self.ray.kill(actor)
-                self._mourn(jobs, todo, str(end))
-                continue
-            if isinstance(answer, TvrError):
-                raise answer
-            self.false_starts = 0
-            self.idle.append(actor)
-            results += answer or []
-        return results
-
-    def _mourn(self, jobs: Range, todo: "deque[Range]", reason: str) -> None:
-        """Blame a death on the samples it came over, or on starting, and stop at the third."""
-        words = " ".join(reason.split())[:300]
-        if not jobs:
-            self.false_starts += 1
-            if self.false_starts >= TRIES * self.size:
-                raise RenderError(f"Ray: actors die whenever they are started ({words})")
-        for job in jobs:
-            self.deaths[job.index] += 1
-            if self.deaths[job.index] >= TRIES and len(jobs) == 1:
-                raise RenderError(
-                    f"sample {sample_id(job.index)}: Ray actors died {self.deaths[job.index]} "
-                    f"times over it ({words})"
-                )
-            todo.appendleft((job,))

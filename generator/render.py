@@ -1,24 +1,17 @@
-"""Rendering a data set: what is missing, who makes it, and what to do when a worker dies.
+"""What a rendering is asked for, and what of it is missing.
 
-Blender lives in worker processes only. A worker that dies is replaced and its sample is made
-again; samples are committed whole, so an interrupted run goes on where it stopped.
+Samples are committed whole, so an interrupted run goes on where it stopped.
 """
 
-import json
-import os
 import platform
-import queue
-import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from star_tvr.generator.errors import RenderError
-from star_tvr.generator.process import BlenderProcess, Job, Made, Options
+from star_tvr.generator.blender_process import RenderJob
 from star_tvr.generator.stored import read_jobs, stored_job
-from star_tvr.scenes.errors import ConfigError, DataError, PlanError, TvrError
+from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.world import World
 from star_tvr.schemas.config import Config, change_config, load_config
@@ -31,10 +24,7 @@ from star_tvr.schemas.dataset import (
     sample_id,
     write_whole,
 )
-from star_tvr.schemas.folders import differences
-
-TOO_MANY = 5
-"""Samples that may fail before a run in which more fail than succeed is stopped."""
+from star_tvr.schemas.folders import refuse_other, was_begun
 
 DIGITS = 18
 """The longest number of a sample that is taken for one."""
@@ -94,7 +84,7 @@ def _short(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Request:
+class RenderRequest:
     """What a command asks for: a folder, a configuration, and which samples.
 
     Attributes:
@@ -114,7 +104,7 @@ class Request:
     plans: Path | None = None
     force: bool = False
 
-    def resolve(self) -> tuple[Config, list[Job], int]:
+    def resolve(self) -> tuple[Config, list[RenderJob], int]:
         """The resolved configuration, what is to be made, and how many samples were asked for.
 
         Nothing is written.
@@ -156,7 +146,7 @@ def prepare(
     wanted: Collection[int] | None = None,
     force: bool = False,
     source: str = "--only",
-) -> list[Job]:
+) -> list[RenderJob]:
     """Check configuration and folder, and say what is to be made. Nothing is written.
 
     Args:
@@ -165,17 +155,13 @@ def prepare(
         source: where the wanted samples are named, for errors.
 
     Raises:
-        ConfigError: the configuration cannot be met, the folder was made with another one, or
-            a wanted sample does not belong to it.
-        DataError: the folder holds something else.
+        ConfigError: the configuration cannot be met, the folder was made with another one or
+            holds something else, or a wanted sample does not belong to it.
+        DataError: the folder's manifest is damaged.
     """
     Sampler.from_config(config)
-    if (out / "dataset.json").exists():
-        _refuse_difference(Dataset.open(out).config, config, out)
-    elif out.exists() and not out.is_dir():
-        raise DataError(f"{out}: is a file; name a folder")
-    elif out.exists() and any(out.iterdir()):
-        raise DataError(f"{out}: is not empty and is no data set; name another folder")
+    if was_begun(out, "dataset.json"):  # what changes no sample may differ
+        refuse_other(out, Dataset.open(out).config, config, free=("num_samples", "tries"))
     total = config["num_samples"]
     for index in wanted or ():
         if index >= total:
@@ -188,10 +174,10 @@ def prepare(
         world = World.from_config(config["world"])
         return [stored_job(out, index, world) for index in mine]
     whole = {s for s in rendered(out) if (sample_folder(out, s) / "sample.json").is_file()}
-    return [Job(index) for index in mine if sample_id(index) not in whole]
+    return [RenderJob(index) for index in mine if sample_id(index) not in whole]
 
 
-def open_folder(out: Path, config: Config) -> None:
+def write_manifest(out: Path, config: Config) -> None:
     """Make the folder and write its manifest, which covers what was asked for before, too.
 
     Raises:
@@ -212,179 +198,6 @@ def open_folder(out: Path, config: Config) -> None:
         raise DataError(f"{out}: cannot be written ({problem.strerror})") from None
 
 
-Executor = Callable[[Path, Config, Sequence[Job], int | None, Options], Iterator[Made]]
-
-
-def executors(name: str, address: str | None = None) -> Executor:
-    """The function that renders as `--executor` says.
-
-    Raises:
-        ConfigError: the name is unknown, or the address goes with another executor.
-    """
-    if name == "ray":
-        from star_tvr.generator import ray_executor  # it imports this module
-
-        return partial(ray_executor.render, address=address)
-    if name != "local":
-        raise ConfigError(f"--executor {name}: known are local, ray")
-    if address is not None:
-        raise ConfigError("--address: goes with --executor ray only")
-    return render
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def render(
-    out: Path,
-    config: Config,
-    jobs: Sequence[Job],
-    workers: int | None = None,
-    options: Options | None = None,
-) -> Iterator[Made]:
-    """Make samples, yielding each as it is committed, in the order of completion.
-
-    Stopping the iteration stops the workers; what is committed stays.
-
-    Args:
-        workers: Blender processes, by default for all cores; where there are several, each has
-            one GPU.
-
-    Raises:
-        ConfigError: the device does not exist.
-        DataError: a sample cannot be written.
-        RenderError, PlanError: samples could not be made; all others were made first, unless more
-            failed than did not.
-    """
-    todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    for job in jobs:
-        todo.put(job)
-    results: queue.SimpleQueue[Made | Exception | None] = queue.SimpleQueue()
-    room = workers or max(1, cores() // config["render"]["threads"])
-    size = max(1, min(room, len(jobs)))
-    crew: list[_Worker] = []
-    failures = Failures(len(jobs))
-    at_work = size
-    try:
-        for k in range(size):
-            process = BlenderProcess(out, config, options or Options(), k if size > 1 else None)
-            worker = _Worker(out, config, process, todo, results)
-            worker.start()
-            crew.append(worker)
-        while at_work:
-            result = results.get()
-            if result is None:
-                at_work -= 1
-            elif isinstance(result, Made):
-                failures.made += 1
-                yield result
-            else:
-                failures.add(result)
-    finally:
-        for worker in crew:
-            worker.stop()
-        for worker in crew:
-            worker.join()
-    failures.report()
-
-
-@dataclass
-class Failures:
-    """The samples that could not be made, reported together once the others are.
-
-    Attributes:
-        asked: number of samples to make.
-        made: number of samples that were.
-    """
-
-    asked: int
-    made: int = 0
-    errors: list[Exception] = field(default_factory=list)
-
-    def add(self, error: Exception) -> None:
-        """Note a sample that failed; raise at once for what is no sample's fault.
-
-        Also raises when more than a few samples have failed, and more than were made.
-        """
-        if not isinstance(error, PlanError | RenderError):
-            raise error
-        self.errors.append(error)
-        if len(self.errors) > max(TOO_MANY, self.made):
-            self.report()
-
-    def report(self) -> None:
-        """Raise the first error, if there is one, saying how many more samples failed.
-
-        Without an error, fewer samples than asked for are one.
-        """
-        if self.errors:
-            others = len(self.errors) - 1
-            more = f" (and {others} more failed)" if others else ""
-            raise type(self.errors[0])(f"{self.errors[0]}{more}")
-        if self.made < self.asked:
-            raise RenderError(
-                f"{self.made} of {self.asked} samples were made; run the same command again"
-            )
-
-
-class _Worker(threading.Thread):
-    """A thread that keeps one Blender process busy."""
-
-    def __init__(
-        self,
-        out: Path,
-        config: Config,
-        process: BlenderProcess,
-        todo: "queue.SimpleQueue[Job]",
-        results: "queue.SimpleQueue[Made | Exception | None]",
-    ) -> None:
-        super().__init__(daemon=True)
-        self.out, self.config, self.process = out, config, process
-        self.todo, self.results = todo, results
-        self.stopping = False
-
-    def run(self) -> None:
-        try:
-            self.process.start()
-            open_folder(self.out, self.config)
-            while not self.stopping:
-                try:
-                    job = self.todo.get_nowait()
-                except queue.Empty:
-                    break
-                self.results.put(self._make(job))
-            self.process.close()
-        except Exception as problem:  # whatever it is, the main thread raises it
-            self.results.put(problem)
-        finally:
-            self.stop()
-            self.results.put(None)
-
-    def stop(self) -> None:
-        """End the process; its unfinished sample leaves no trace in the data set."""
-        self.stopping = True
-        self.process.stop()
-
-    def _make(self, job: Job) -> Made | TvrError:
-        try:
-            return self.process.make(job)
-        except TvrError as problem:
-            return problem
-
-
 def _versions() -> dict[str, str]:
     packages = ("star-tvr", "bpy", "numpy", "scipy", "pillow")
     return {"python": platform.python_version(), **{p: version(p) for p in packages}}
-
-
-def _refuse_difference(former: Config, config: Config, out: Path) -> None:
-    """Only what changes no sample may differ between two runs into one folder."""
-    for key, (old, new) in sorted(differences(former, config).items()):
-        if key not in ("num_samples", "tries"):
-            raise ConfigError(
-                f"{out}: was made with {key} = {json.dumps(old)}, now it is {json.dumps(new)}; "
-                f"use the same configuration or another folder"
-            )

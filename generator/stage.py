@@ -44,20 +44,20 @@ class Stage:
     """
 
     def __init__(
-        self, config: Mapping[str, Any], device: str = "cpu", which: int | None = None
+        self, config: Mapping[str, Any], device: str = "cpu", gpu_index: int | None = None
     ) -> None:
         """Build the stage for a resolved configuration.
 
         Args:
             device: as named by `blender.choose_device`.
-            which: the number of the one GPU to use, counted round; None for all of them.
+            gpu_index: the number of the one GPU to use, counted round; None for all of them.
 
         Raises:
             RenderError: Blender cannot be started.
         """
         self._bpy = blender.load()
         self._world = World.from_config(config["world"])
-        self._device, self._which = device, which
+        self._device, self._gpu_index = device, gpu_index
         self._scene = self._bpy.data.scenes.new("stage")
         self._meshes = {name: self._new_mesh(s) for name, s in self._world.shapes.items()}
         self._materials = {
@@ -224,7 +224,7 @@ class Stage:
         scene.render.engine = "CYCLES"
         scene.render.threads_mode = "FIXED"  # the number of threads shows in the last bits
         scene.render.threads = settings["threads"]
-        blender.use_device(scene, self._device, self._which)
+        blender.use_device(scene, self._device, self._gpu_index)
         cycles.samples = settings["samples"]
         cycles.use_adaptive_sampling = settings["adaptive"] > 0
         cycles.adaptive_threshold = settings["adaptive"]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from star_tvr.generator.process import Job
+from star_tvr.generator.blender_process import RenderJob
 from star_tvr.scenes.errors import DataError, TvrError
 from star_tvr.scenes.rules import check_plan
 from star_tvr.scenes.world import World
@@ -12,7 +12,7 @@ from star_tvr.schemas.dataset import refuse_newer, sample_folder, sample_id
 from star_tvr.schemas.records import plan_from_json
 
 
-def read_jobs(path: Path, world: World) -> list[Job]:
+def read_jobs(path: Path, world: World) -> list[RenderJob]:
     """The samples that a file describes: a `sample.json`, or JSON Lines of plans.
 
     Raises:
@@ -29,7 +29,7 @@ def read_jobs(path: Path, world: World) -> list[Job]:
     return jobs
 
 
-def stored_job(root: Path, index: int, world: World) -> Job:
+def stored_job(root: Path, index: int, world: World) -> RenderJob:
     """The job that renders a sample after its own `sample.json`, if it has one.
 
     Raises:
@@ -37,7 +37,7 @@ def stored_job(root: Path, index: int, world: World) -> Job:
     """
     path = sample_folder(root, sample_id(index)) / "sample.json"
     if not path.exists():
-        return Job(index)
+        return RenderJob(index)
     try:
         (job,) = read_jobs(path, world)
         if job.index != index:
@@ -47,7 +47,7 @@ def stored_job(root: Path, index: int, world: World) -> Job:
     return job
 
 
-def _job(document: Any, where: str, world: World) -> Job:
+def _job(document: Any, where: str, world: World) -> RenderJob:
     refuse_newer(document, Path(where))
     check(document, "plan", where)
     try:
@@ -55,4 +55,4 @@ def _job(document: Any, where: str, world: World) -> Job:
     except TvrError as problem:
         raise DataError(f"{where}: cameras: {problem}") from None
     check_plan(plan, world, where)
-    return Job(int(document["id"]), document)
+    return RenderJob(int(document["id"]), document)

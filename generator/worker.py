@@ -1,6 +1,6 @@
 """One Blender process that makes samples: reads orders on stdin, answers on stdout.
 
-The first line it reads is a JSON object: `root`, `config`, `device`, `which` GPU, whether it must
+The first line it reads is a JSON object: `root`, `config`, `device`, `gpu_index`, whether it must
 be `reproducible`, `keep_blend`, and the file of its `log`. Every further line names a sample to
 make: `index`, and its `plan` unless it is to be planned from the configuration. Each line is
 answered with one JSON object; the process ends when stdin does. Whatever goes wrong with a sample
@@ -108,7 +108,7 @@ def _stage(order: dict[str, Any]) -> Stage:
             "--reproducible: this platform does not let a process fix its addresses; "
             "without the option images differ by rounding only"
         )
-    return Stage(order["config"], device, order["which"])
+    return Stage(order["config"], device, order["gpu_index"])
 
 
 def main() -> None:

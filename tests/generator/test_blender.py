@@ -48,11 +48,11 @@ class Entry:
 
 
 @pytest.mark.parametrize(
-    ("which", "used"), [(None, ["a", "b"]), (0, ["a"]), (1, ["b"]), (2, ["a"]), (5, ["b"])]
+    ("gpu_index", "used"), [(None, ["a", "b"]), (0, ["a"]), (1, ["b"]), (2, ["a"]), (5, ["b"])]
 )
-def test_a_process_uses_all_gpus_of_a_kind_or_its_own(which, used):
+def test_a_process_uses_all_gpus_of_a_kind_or_its_own(gpu_index, used):
     entries = [Entry("cpu", "CPU"), Entry("a", "CUDA"), Entry("o", "OPTIX"), Entry("b", "CUDA")]
-    blender.switch_on(iter(entries), "CUDA", which)
+    blender.switch_on(iter(entries), "CUDA", gpu_index)
     assert [e.name for e in entries if e.use] == used
 
 

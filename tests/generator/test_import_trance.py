@@ -330,12 +330,18 @@ def test_it_goes_on_where_it_stopped(tmp_path):
 def test_a_target_made_otherwise(tmp_path, star):
     write_jsonl(tmp_path / "src", documents())
     run(tmp_path / "src", tmp_path / "out")
-    with pytest.raises(ConfigError, match="made otherwise"):
+    with pytest.raises(ConfigError, match="out: was made with source.strict = false, now .* true"):
+        run(tmp_path / "src", tmp_path / "out", strict=True)
+    with pytest.raises(
+        ConfigError, match=r'out: was made with .*attributes = .*, now .*\["color"\]'
+    ):
         run(tmp_path / "src", tmp_path / "out", ("color",))
-    with pytest.raises(ConfigError, match="made otherwise"):
+    with pytest.raises(ConfigError, match="was made with .*; use the same settings or another"):
         run(tmp_path / "src", star)
     with pytest.raises(ConfigError, match="not empty"):
         run(tmp_path / "src", tmp_path / "src")
+    with pytest.raises(ConfigError, match="data.jsonl: is a file"):
+        run(tmp_path / "src", tmp_path / "src" / "data.jsonl")
     line = refused("render", tmp_path / "out", "--config", "trance")
     assert "was made with" in line
 

@@ -13,9 +13,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from star_tvr.generator.blender_process import HOME, BlenderProcess, RenderJob, WorkerOptions
 from star_tvr.generator.errors import RenderError
-from star_tvr.generator.process import HOME, BlenderProcess, Job, Options
-from star_tvr.generator.render import render as render_samples
+from star_tvr.generator.local_executor import render as render_samples
 from star_tvr.generator.storage import store
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.config import QUALITIES, load_config
@@ -298,10 +298,14 @@ def test_a_file_may_name_a_quality_and_differ_from_it(tmp_path):
 
 def test_reproducible_is_an_error_where_it_cannot_be(tmp_path, monkeypatch):
     """Processes that are started without the preparation cannot keep the promise."""
-    monkeypatch.setattr("star_tvr.generator.process.reproducible_command", list)
+    monkeypatch.setattr("star_tvr.generator.blender_process.reproducible_command", list)
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     with pytest.raises(ConfigError, match="--reproducible: .* addresses"):
-        list(render_samples(tmp_path / "d", TINY, [Job(0)], 1, Options(reproducible=True)))
+        list(
+            render_samples(
+                tmp_path / "d", TINY, [RenderJob(0)], 1, WorkerOptions(reproducible=True)
+            )
+        )
     assert not (tmp_path / "d").exists()
 
 
@@ -335,24 +339,41 @@ def test_a_worker_that_hangs_is_replaced(tmp_path, tiny):
 
 def test_a_sample_that_always_takes_too_long_is_named(tmp_path):
     config = load_config("basic", ["num_samples=1", "render.samples=65536", "render.denoise=false"])
-    process = BlenderProcess(tmp_path / "d", config, Options(deadline=0.2))
+    process = BlenderProcess(tmp_path / "d", config, WorkerOptions(deadline=0.2))
     words = "sample 000000: Blender needed more than 0.2 s 3 times over it; raise --deadline$"
     with pytest.raises(RenderError, match=words):
-        process.make(Job(0))
+        process.render(RenderJob(0))
     process.stop()
     assert not samples(tmp_path / "d")
 
 
 def test_a_worker_that_holds_too_much_memory_is_replaced(tmp_path, tiny):
-    process = BlenderProcess(tmp_path / "d", TINY, Options(max_memory=1))
+    process = BlenderProcess(tmp_path / "d", TINY, WorkerOptions(max_memory=1))
     process.start()
     first = process._process.pid
-    assert process.make(Job(0)).frames == 2
+    assert process.render(RenderJob(0)).frames == 2
     assert process._process is None
-    assert process.make(Job(1)).frames == 2
+    assert process.render(RenderJob(1)).frames == 2
     process.close()
     assert first
     assert contents(tmp_path / "d").items() <= contents(tiny).items()
+
+
+def test_a_process_may_be_dismissed_while_it_is_stopped(tmp_path, monkeypatch):
+    """Its own thread puts it away just when another one has ended it and waits for it."""
+    process = BlenderProcess(tmp_path / "d", TINY, WorkerOptions())
+    process.start()
+    child = process._process
+    end = child.kill
+
+    def kill():
+        process._dismiss()
+        end()
+
+    monkeypatch.setattr(child, "kill", kill)
+    process.stop()
+    assert child.returncode is not None and process._process is None
+    process.close()
 
 
 def test_too_little_memory_for_any_process_is_said_once(tmp_path):

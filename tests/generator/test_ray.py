@@ -5,6 +5,11 @@ import signal
 
 import pytest
 
+from star_tvr.generator import ray_executor
+from star_tvr.generator.blender_process import BlenderProcess, RenderJob
+from star_tvr.generator.errors import RenderError
+from star_tvr.schemas.config import load_config
+from star_tvr.schemas.dataset import Dataset
 from tests.generator.command import SMALLEST, Running, contents, refused, samples, sets, tvr
 
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -17,7 +22,11 @@ def cluster():
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     cluster = cluster_utils.Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 1, "include_dashboard": False},
+        head_node_args={
+            "num_cpus": 1,
+            "include_dashboard": False,
+            "_system_config": {"health_check_period_ms": 500},  # a lost node is noticed sooner
+        },
     )
     yield cluster
     cluster.shutdown()
@@ -37,6 +46,36 @@ def test_a_lost_node_changes_nothing(cluster, tmp_path):
     assert "24 samples rendered" in printed
     assert contents(out) == contents(local)
     assert not list(out.glob("samples/*/.*"))
+
+
+class DyingProcess(BlenderProcess):
+    def attempt(self, job):
+        if job.index == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().attempt(job)
+
+
+class DyingActor(ray_executor.RenderActor):
+    """Dies over one sample, as if that took all memory."""
+
+    def __init__(self, config, options):
+        super().__init__(config, options)
+        self.process = DyingProcess(self.root, config, options)
+
+
+def test_a_sample_that_kills_its_actors_is_named_once_the_others_are_made(
+    cluster, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ray_executor, "RenderActor", DyingActor)
+    config = load_config("basic", ["num_samples=4", *SMALLEST])
+    made = []
+    with pytest.raises(RenderError, match="^sample 000001: Ray actors died 3 times over it$"):
+        for sample in ray_executor.render(
+            tmp_path / "d", config, [RenderJob(k) for k in range(4)], address=cluster.address
+        ):
+            made.append(sample.index)
+    assert sorted(made) == [0, 2, 3]
+    assert Dataset.open(tmp_path / "d").ids() == ["000000", "000002", "000003"]
 
 
 def test_what_the_cluster_cannot_give(cluster, tmp_path):

@@ -15,9 +15,9 @@ import PIL.Image
 import pytest
 from referencing import Registry, Resource
 
-from star_tvr.generator.process import HOME
+from star_tvr.generator.blender_process import HOME
+from star_tvr.generator.local_executor import render as render_samples
 from star_tvr.generator.render import prepare
-from star_tvr.generator.render import render as render_samples
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import Dataset
 from tests.generator.command import (
@@ -425,10 +425,10 @@ def test_a_refused_command_leaves_no_folder(tmp_path):
 
 def test_folders_that_hold_something_else(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    line = refused("render", tmp_path, status=1)
+    line = refused("render", tmp_path)
     assert str(tmp_path) in line and "not empty" in line
     for file in (tmp_path / "notes.txt", "/dev/null"):
-        assert f"{file}: is a file" in refused("render", file, status=1)
+        assert f"{file}: is a file" in refused("render", file)
     line = refused("render", tmp_path / "notes.txt" / "d", status=1)
     assert "notes.txt" in line
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]

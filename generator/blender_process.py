@@ -35,7 +35,7 @@ HOME = Path(star_tvr.__file__).parents[1]
 
 
 @dataclass(frozen=True)
-class Options:
+class WorkerOptions:
     """How samples are made, as far as it does not show in them.
 
     Attributes:
@@ -61,7 +61,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Job:
+class RenderJob:
     """A sample to make: by its number, or after a plan (the content of a `sample.json`)."""
 
     index: int
@@ -69,7 +69,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Made:
+class RenderedSample:
     """A sample that was made.
 
     Attributes:
@@ -87,13 +87,13 @@ class BlenderProcess:
     """Makes samples in a process of its own. One thread uses it; any thread may stop it."""
 
     def __init__(
-        self, root: Path, config: Config, options: Options, which: int | None = None
+        self, root: Path, config: Config, options: WorkerOptions, gpu_index: int | None = None
     ) -> None:
         """Prepare; nothing is started yet.
 
         Args:
             root: the folder of the data set.
-            which: the number of the only GPU to use; None for all of them.
+            gpu_index: the number of the only GPU to use; None for all of them.
 
         Raises:
             RenderError: there is no place for temporary files.
@@ -112,7 +112,7 @@ class BlenderProcess:
             "root": str(root.resolve()),
             "config": config,
             "device": options.device,
-            "which": which,
+            "gpu_index": gpu_index,
             "reproducible": options.reproducible,
             "keep_blend": options.keep_blend,
             "log": str(self._log),
@@ -132,7 +132,7 @@ class BlenderProcess:
                 return
         raise RenderError(f"Blender {self._fate} whenever it was started{self._last_words()}")
 
-    def make(self, job: Job) -> Made:
+    def render(self, job: RenderJob) -> RenderedSample:
         """Make one sample.
 
         Raises:
@@ -142,7 +142,7 @@ class BlenderProcess:
         line = json.dumps({"index": job.index, "plan": job.plan}) + "\n"
         for _ in range(TRIES):
             remove_drafts(self._root, {name})  # of a process that died over it
-            if self._stopping or not self._ready():
+            if not self._ready():
                 continue
             answer = self._ask(line, self._options.deadline)
             if answer is None:
@@ -151,9 +151,16 @@ class BlenderProcess:
                 raise _error(answer)
             if answer["memory"] > self._options.max_memory:
                 self._dismiss()
-            return Made(job.index, answer["seconds"], answer["frames"], answer["memory"])
+            return RenderedSample(job.index, answer["seconds"], answer["frames"], answer["memory"])
         end = "; raise --deadline" if self._late else self._last_words()
         raise RenderError(f"sample {name}: Blender {self._fate} {TRIES} times over it{end}")
+
+    def attempt(self, job: RenderJob) -> RenderedSample | TvrError:
+        """Make one sample, or say why it cannot be made."""
+        try:
+            return self.render(job)
+        except TvrError as problem:
+            return problem
 
     def close(self) -> None:
         """Let the idle process end by itself, and clean up."""
@@ -163,9 +170,10 @@ class BlenderProcess:
     def stop(self) -> None:
         """End the process at once; its unfinished sample leaves no trace in the data set."""
         self._stopping = True
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        process = self._process  # its own thread may dismiss it meanwhile
+        if process is not None:
+            process.kill()
+            process.wait()
 
     def _dismiss(self) -> None:
         process, self._process = self._process, None
@@ -184,6 +192,8 @@ class BlenderProcess:
         Raises:
             TvrError: it says why it cannot render, or the system lets none be started.
         """
+        if self._stopping:
+            return False
         if self._process is not None and self._process.poll() is None:
             return True
         command = [sys.executable, "-m", "star_tvr.generator.worker"]

@@ -1,0 +1,34 @@
+"""The executors by name: where samples are rendered."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from star_tvr.generator import local_executor, ray_executor
+from star_tvr.generator.blender_process import RenderedSample, RenderJob, WorkerOptions
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.schemas.config import Config
+
+Executor = Callable[
+    [Path, Config, Sequence[RenderJob], int | None, WorkerOptions], Iterator[RenderedSample]
+]
+"""Makes samples in a folder, with so many workers, and yields each once it is there."""
+
+
+def choose_executor(name: str, address: str | None = None) -> Executor:
+    """The executor of this name.
+
+    Args:
+        name: `local` or `ray`.
+        address: of a running Ray cluster.
+
+    Raises:
+        ConfigError: the name is unknown, or the address goes with another executor.
+    """
+    if name == "ray":
+        return partial(ray_executor.render, address=address)
+    if name != "local":
+        raise ConfigError(f"--executor {name}: known are local, ray")
+    if address is not None:
+        raise ConfigError("--address: goes with --executor ray only")
+    return local_executor.render

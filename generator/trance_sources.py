@@ -1,0 +1,233 @@
+"""TRANCE's files in the forms in which they come, one class a form.
+
+Three forms are read: `data.h5`, where a split is a group of samples and images; `data.jsonl` beside
+`image/`, as it was published; and `info/*.json` beside `image/`, as the generator writes it.
+Nothing in a file is trusted: documents are checked against `trance.schema.json`, image names are
+names, and links are not followed.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import PIL.Image
+
+from star_tvr.scenes.errors import DataError
+from star_tvr.schemas.checks import check, parse_json, read_text
+from star_tvr.schemas.pictures import decode_png
+
+
+@dataclass(frozen=True)
+class RawSample:
+    """One sample as it lies in the source, not yet read.
+
+    Attributes:
+        where: for errors.
+        split: the split it is in, if the form has splits.
+        text: reads its JSON; raises DataError.
+    """
+
+    where: str
+    split: str | None
+    text: Callable[[], str]
+
+
+def read_document(raw: RawSample) -> dict[str, Any]:
+    """The document of a sample.
+
+    Raises:
+        DataError: it is no sample of TRANCE.
+    """
+    document: dict[str, Any] = parse_json(raw.text(), raw.where)
+    check(document, "trance", raw.where)
+    return document
+
+
+class TranceSource(Protocol):
+    """Files of TRANCE in one of their forms."""
+
+    form: str
+    root: Path
+
+    def count(self) -> int:
+        """How many samples there are."""
+
+    def samples(self) -> Iterator[RawSample]:
+        """All of them, in order."""
+
+    def image(self, split: str | None, name: str) -> PIL.Image.Image:
+        """An image by its name; raises DataError."""
+
+
+def open_source(src: Path) -> TranceSource:
+    """Recognise the form of a folder, or of a `data.h5` or `data.jsonl` that is named itself.
+
+    Raises:
+        DataError: it is none of them.
+    """
+    if src.is_file():
+        return Hdf5Source(src) if src.suffix in (".h5", ".hdf5") else JsonLinesSource(src)
+    if (src / "data.h5").is_file():
+        return Hdf5Source(src / "data.h5")
+    if (src / "data.jsonl").is_file():
+        return JsonLinesSource(src / "data.jsonl")
+    if any(src.glob("info/*.json")):
+        return JsonFilesSource(src)
+    raise DataError(f"{src}: is no TRANCE (there is no data.h5, data.jsonl or info/*.json in it)")
+
+
+class ImageFolder:
+    """The folder `image/` beside the documents."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def image(self, split: str | None, name: str) -> PIL.Image.Image:
+        """See `TranceSource`."""
+        path = self.root / "image" / name
+        if path.is_symlink() or not path.resolve().is_relative_to(self.root.resolve()):
+            raise DataError(f"{path}: is a link, which could lead anywhere; copy the file")
+        try:
+            return decode_png(path.read_bytes(), path)
+        except OSError as problem:
+            raise DataError(f"{path}: cannot be read ({problem.strerror})") from None
+
+
+class JsonLinesSource(ImageFolder):
+    """`data.jsonl`, one sample a line."""
+
+    form = "jsonl"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path.parent)
+        self.path = path
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        try:
+            with self.path.open("rb") as file:
+                yield from ((n, line) for n, line in enumerate(file, start=1) if line.strip())
+        except OSError as problem:
+            raise DataError(f"{self.path}: cannot be read ({problem.strerror})") from None
+
+    def count(self) -> int:
+        """See `TranceSource`."""
+        return sum(1 for _ in self._lines())
+
+    def samples(self) -> Iterator[RawSample]:
+        """See `TranceSource`."""
+        for number, line in self._lines():
+            where = f"{self.path}, line {number}"
+            yield RawSample(where, None, partial(_text, line, where))
+
+
+class JsonFilesSource(ImageFolder):
+    """`info/*.json`, one sample a file."""
+
+    form = "json"
+
+    def _paths(self) -> list[Path]:
+        return sorted((self.root / "info").glob("*.json"))
+
+    def count(self) -> int:
+        """See `TranceSource`."""
+        return len(self._paths())
+
+    def samples(self) -> Iterator[RawSample]:
+        """See `TranceSource`."""
+        for path in self._paths():
+            yield RawSample(str(path), None, partial(read_text, path))
+
+
+class Hdf5Source:
+    """`data.h5`."""
+
+    form = "hdf5"
+
+    def __init__(self, path: Path) -> None:
+        import h5py
+
+        self.path, self.root = path, path.parent
+        try:
+            self.file = h5py.File(path, "r")
+            self.splits = list(self.file)
+            names = {split: list(self._group(split, "data")) for split in self.splits}
+        except OSError as problem:
+            reason = " ".join(str(problem).split())
+            raise DataError(f"{path}: cannot be read as HDF5 ({reason})") from None
+        for split in self.splits:
+            if not re.fullmatch("[a-z][a-z0-9_-]*", split):
+                raise DataError(f"{path}: {split!r} is no name for a split")
+        self.names = {s: sorted(n, key=lambda k: (len(k), k)) for s, n in names.items()}
+
+    def _get(self, group: Any, name: str, where: str) -> Any:
+        """A member that is really in this file: links out of it are refused."""
+        import h5py
+
+        if not isinstance(group, h5py.Group) or name not in group:
+            raise DataError(f"{self.path}: there is no {where}")
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise DataError(f"{self.path}: {where} is a link, which could lead anywhere")
+        return group[name]
+
+    def _group(self, split: str, kind: str) -> Any:
+        import h5py
+
+        where = f"{split}/{kind}"
+        group = self._get(self._get(self.file, split, split), kind, where)
+        if not isinstance(group, h5py.Group):
+            raise DataError(f"{self.path}: {where} is a dataset, and should be a group")
+        return group
+
+    def count(self) -> int:
+        """See `TranceSource`."""
+        return sum(len(names) for names in self.names.values())
+
+    def samples(self) -> Iterator[RawSample]:
+        """See `TranceSource`."""
+        for split, names in self.names.items():
+            for name in names:
+                where = f"{self.path}: {split}/data/{name}"
+                yield RawSample(where, split, partial(self._text, split, name))
+
+    def _text(self, split: str, name: str) -> str:
+        where = f"{split}/data/{name}"
+        content = self._value(self._get(self._group(split, "data"), name, where), where)
+        if not isinstance(content, bytes):
+            raise DataError(f"{self.path}: {where} is no text")
+        return _text(content, f"{self.path}: {where}")
+
+    def image(self, split: str | None, name: str) -> PIL.Image.Image:
+        """See `TranceSource`."""
+        where = f"{split}/image/{name}"
+        pixels = self._value(self._get(self._group(split or "", "image"), name, where), where)
+        if not (
+            isinstance(pixels, np.ndarray)
+            and pixels.dtype == np.uint8
+            and pixels.ndim == 3
+            and pixels.shape[2] in (3, 4)
+            and pixels.size
+        ):
+            raise DataError(f"{self.path}: {where} is no image (height, width, 3 or 4) of bytes")
+        return PIL.Image.fromarray(pixels[..., :3])
+
+    def _value(self, node: Any, where: str) -> Any:
+        import h5py
+
+        if not isinstance(node, h5py.Dataset):
+            raise DataError(f"{self.path}: {where} is a group, and should be a dataset")
+        try:
+            return node[()]
+        except OSError as problem:
+            reason = " ".join(str(problem).split())
+            raise DataError(f"{self.path}: {where}: cannot be read ({reason})") from None
+
+
+def _text(content: bytes, where: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as problem:
+        raise DataError(f"{where}: is not UTF-8 ({problem})") from None
