@@ -240,7 +240,7 @@ def stats(
         collector.add(sample)
         plans.append(sample.plan)
     found = collector.result()
-    attributes = opened.config["transformations"]["attributes"]
+    attributes = opened.config.transformations.attributes
     chance = baselines.baselines(plans, opened.world, attributes)
     if as_json:
         trivial = {b.name: b.to_json() for b in chance}

@@ -81,7 +81,8 @@ def draw(root: Path) -> str:
     }
     texts = {room: _wrapped(rows) for room, rows in rooms.items()}
     heights = {room: LINE * (len(lines) + 1) + 2 * PAD for room, lines in texts.items()}
-    tops, y = {}, 20.0
+    tops: dict[str, float] = {}
+    y = 20.0
     for row in range(3):
         members = [r for r, (_, k) in PLACES.items() if k == row]
         tops |= dict.fromkeys(members, y)

@@ -110,7 +110,7 @@ class BlenderProcess:
         self._log = Path(self._folder.name) / "blender.log"
         self._order = {
             "root": str(root.resolve()),
-            "config": config,
+            "config": config.to_json(),
             "device": options.device,
             "gpu_index": gpu_index,
             "reproducible": options.reproducible,

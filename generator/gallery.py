@@ -26,8 +26,8 @@ from star_tvr.generator.stats import Collector, figures
 from star_tvr.scenes.errors import DataError
 from star_tvr.scenes.language import answer_words
 from star_tvr.scenes.states import visible_objects
-from star_tvr.schemas.checks import read_text
-from star_tvr.schemas.dataset import Dataset, write_whole
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.files import read_text, write_whole
 from star_tvr.schemas.records import Pair, Sample
 
 FOLDER = Path(__file__).parent
@@ -170,7 +170,7 @@ class Page:
             "name": self._dataset.root.resolve().name,
             "answers": bool(self._answers),
             "embedded": embedded,
-            "size": [self._dataset.config["image"][key] for key in ("width", "height")],
+            "size": [self._dataset.config.image.width, self._dataset.config.image.height],
             "colors": {k: list(v) for k, v in self._dataset.world.colors.items()},
             "samples": self._samples,
         }

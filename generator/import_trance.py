@@ -3,7 +3,7 @@
 import json
 import platform
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from star_tvr.generator.trance_sources import (
     open_source,
     read_document,
 )
+from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import ConfigError, DataError, TvrError
 from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.rules import check_plan, violations
@@ -25,17 +26,17 @@ from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import rasterize
 from star_tvr.scenes.world import World
 from star_tvr.schemas.card import write_card
-from star_tvr.schemas.checks import check, read_json
-from star_tvr.schemas.config import Config, check_meaning, load_config
+from star_tvr.schemas.checks import read_json
+from star_tvr.schemas.config import Config, load_config
 from star_tvr.schemas.dataset import (
     Dataset,
+    Manifest,
     commit_sample,
     dumps,
-    manifest,
     remove_drafts,
     rendered,
-    write_whole,
 )
+from star_tvr.schemas.files import write_whole
 from star_tvr.schemas.folders import refuse_other, was_begun
 from star_tvr.schemas.pictures import encode_png
 from star_tvr.schemas.records import Pair, Sample
@@ -117,10 +118,10 @@ class Importer:
         Raises:
             DataError: the target cannot be written, or nothing could be imported.
         """
-        world = World.from_config(self.config["world"])
+        world = self.config.world
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            write_whole(self.out / "dataset.json", dumps(self._manifest(self.total, {})))
+            write_whole(self.out / "dataset.json", dumps(self._manifest(self.total, {}).to_json()))
             done = set(rendered(self.out))
             drafts = (self.out / "samples").glob("*/.[0-9]*")
             remove_drafts(self.out, {draft.name.split(".")[1] for draft in drafts})
@@ -161,8 +162,8 @@ class Importer:
 
     def _broken(self, plan: Plan, world: World) -> set[str]:
         config = self.config
-        size = (config["image"]["width"], config["image"]["height"])
-        found = {v.rule for v in violations(plan, world, config["visibility"]["min_pixels"], *size)}
+        size = (config.image.width, config.image.height)
+        found = {v.rule for v in violations(plan, world, config.visibility.min_pixels, *size)}
         return found - ({"observable"} if "cameras" in self.estimated else set())
 
     def _files(
@@ -173,7 +174,7 @@ class Importer:
             for state, k in (("initial", 0), ("final", -1))
             for camera, name in document["states"][k]["images"].items()
         }
-        size = (self.config["image"]["width"], self.config["image"]["height"])
+        size = (self.config.image.width, self.config.image.height)
         files: dict[str, bytes] = {}
         images = []
         for state_name, camera_name in plan.views:
@@ -199,22 +200,18 @@ class Importer:
         if not count:
             (self.out / "dataset.json").unlink()
             raise DataError(f"{self.source.root}: none of its {self.total} samples was imported")
-        self.config["num_samples"] = count
         left_out = {k: n for k, n in sorted(kinds.items()) if k not in ("imported", "there")}
-        write_whole(self.out / "dataset.json", dumps(self._manifest(count, left_out)))
+        write_whole(self.out / "dataset.json", dumps(self._manifest(count, left_out).to_json()))
         dataset = Dataset.open(self.out)
-        cameras = self.config["cameras"]
+        cameras = self.config.cameras
         for split, names in members.items():
-            pairs = (
-                Pair(n, i, f) for n in names for i in cameras["initial"] for f in cameras["final"]
-            )
+            pairs = (Pair(n, i, f) for n in names for i in cameras.initial for f in cameras.final)
             dataset.write_split(f"trance/{split}", pairs)
         write_card(dataset)
 
-    def _manifest(self, count: int, left_out: dict[str, int]) -> dict[str, Any]:
+    def _manifest(self, count: int, left_out: dict[str, int]) -> Manifest:
         versions = {"python": platform.python_version(), "star-tvr": version("star-tvr")}
-        document = manifest({**self.config, "num_samples": count}, versions)
-        document["source"] = {
+        source = {
             "format": "trance",
             "form": self.source.form,
             "attributes": list(self.attributes),
@@ -223,7 +220,8 @@ class Importer:
             "left_out": left_out,
             "broken_rules": dict(sorted(self.rules.items())),
         }
-        return document
+        config = self.config.model_copy(update={"num_samples": count})
+        return Manifest.of(config, versions, source)
 
 
 def prepare_import(
@@ -270,10 +268,10 @@ def prepare_import(
     return importer
 
 
-def _settings(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a manifest, what two runs of one import have in common."""
-    source = document.get("source", {})
-    return {**document["config"], "source": {k: source.get(k) for k in SETTINGS}}
+def _settings(manifest: Manifest) -> dict[str, Any]:
+    """What two runs of one import have in common."""
+    source = manifest.source or {}
+    return {**manifest.config.to_json(), "source": {k: source.get(k) for k in SETTINGS}}
 
 
 def _config(
@@ -289,29 +287,32 @@ def _config(
     """
     path = source.root / "properties.json"
     properties = read_json(path) if path.is_file() else None
-    config = load_config("trance")
+    config = load_config("trance").to_json()
     config["world"] = world_block(properties, str(path))
     if not attributes or "position" in attributes:
         config["world"]["directions"] = _directions(source, config["world"])
     ends = [document["states"][k]["images"] for k in (0, -1)]
     initial, final = ([our_camera(c) for c in sorted(images)] for images in ends)
-    config["preset"] = PRESET
-    config["num_samples"] = total
+    config |= {"preset": PRESET, "num_samples": total, "masks": False}
     config["image"] = {"width": size[0], "height": size[1]}
-    config["cameras"].update(initial=initial, final=final)
-    config["render"].update(samples=RENDER["samples"], denoise=False)
-    config["masks"] = False
+    config["cameras"] |= {"initial": initial, "final": final}
+    config["render"] |= {"samples": RENDER["samples"], "denoise": False}
     if attributes:
         config["transformations"]["attributes"] = list(attributes)
-    check(config, "config", source.root)
-    check_meaning(config, source.root)
-    return config
+    try:
+        return DatasetConfig.parse(config, str(source.root))
+    except ConfigError as problem:
+        raise DataError(str(problem)) from None
 
 
 def _directions(source: TranceSource, world: dict[str, Any]) -> dict[str, Any]:
     """The first of the known tables that explains the first move that only one explains."""
     cells = round(world["step"] / world["grid"])
-    tables = [world["directions"], FRONT_IS_AWAY, load_config("trance")["world"]["directions"]]
+    tables = [
+        world["directions"],
+        FRONT_IS_AWAY,
+        load_config("trance").world.to_json()["directions"],
+    ]
     for raw in source.samples():
         try:
             document = read_document(raw)
@@ -338,11 +339,11 @@ def checked_plan(document: dict[str, Any], where: str, world: World, config: Con
     for name, state, expected in zip(
         ("first", "last"),
         ends,
-        (config["cameras"]["initial"], config["cameras"]["final"]),
+        (config.cameras.initial, config.cameras.final),
         strict=True,
     ):
         found = sorted(map(our_camera, state["images"]))
-        if found != expected:
+        if found != list(expected):
             raise DataError(
                 f"{where}: the {name} state has images from {', '.join(found) or 'nowhere'}, and "
                 f"in the first sample from {', '.join(expected)}"

@@ -39,7 +39,7 @@ def render(
             others were made first, unless more failed than did not.
     """
     options = options or WorkerOptions()
-    room = workers or max(1, available_cores() // config["render"]["threads"])
+    room = workers or max(1, available_cores() // config.render.threads)
     size = min(room, len(jobs))
     processes = [BlenderProcess(out, config, options, k if size > 1 else None) for k in range(size)]
     todo, failures = iter(jobs), Failures(len(jobs))

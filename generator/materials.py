@@ -3,13 +3,14 @@
 This module knows Blender's shader nodes; which object has which surface is not its concern.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from star_tvr.generator import blender
+from star_tvr.scenes.world import Material
 
 INPUTS = {
     "roughness": "Roughness",
@@ -35,28 +36,29 @@ def to_linear(color: Sequence[int]) -> tuple[float, float, float]:
     return float(red), float(green), float(blue)
 
 
-def surface(name: str, color: Sequence[int], parameters: Mapping[str, float]) -> Any:
+def surface(name: str, color: Sequence[int], material: Material) -> Any:
     """A material for objects.
 
     Args:
         color: sRGB, 0 to 255.
-        parameters: an entry of `world.materials`: the keys of `INPUTS`, and `tint`, how far the
-            color is lightened: 0 is the palette, 1 is white.
+        material: an entry of `world.materials`.
     """
-    material, nodes, links = _material(name)
+    made, nodes, links = _material(name)
     shader = nodes.new("ShaderNodeBsdfPrincipled")
-    for key, name in INPUTS.items():
-        if key in parameters:
-            shader.inputs[name].default_value = parameters[key]
-    transmission = parameters.get("transmission", 0.0)
+    for key, socket in INPUTS.items():
+        value = getattr(material, key)
+        if value is not None:
+            shader.inputs[socket].default_value = value
+    transmission = material.transmission or 0.0
+    tint = TINT * transmission if material.tint is None else material.tint
     # A filter only takes light away: with the palette's own values glass would be nearly black.
-    rgb = np.array(to_linear(color)) ** (1 - parameters.get("tint", TINT * transmission))
+    rgb = np.array(to_linear(color)) ** (1 - tint)
     shader.inputs["Base Color"].default_value = (*rgb, 1.0)
     result = shader.outputs["BSDF"]
     if transmission > 0:
         result = _with_clear_shadow(nodes, links, result, rgb, transmission)
     links.new(result, nodes.new("ShaderNodeOutputMaterial").inputs["Surface"])
-    return material
+    return made
 
 
 def _with_clear_shadow(

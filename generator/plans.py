@@ -1,7 +1,6 @@
 """Writing plans without rendering them: `plans/00000.jsonl` and so on, 1,000 to a file."""
 
 import fcntl
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -9,11 +8,13 @@ from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 
+from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import DataError
 from star_tvr.scenes.sampler import Sampler
-from star_tvr.schemas.checks import parse_json, read_text
+from star_tvr.schemas.checks import parse_json
 from star_tvr.schemas.config import Config
-from star_tvr.schemas.dataset import SAMPLES_PER_FOLDER, dumps_line, write_whole
+from star_tvr.schemas.dataset import SAMPLES_PER_FOLDER, dumps_line
+from star_tvr.schemas.files import read_text, write_whole
 from star_tvr.schemas.records import plan_to_json
 
 CHUNK = 50
@@ -37,7 +38,7 @@ def write_plans(
     """
     folder = out / "plans"
     folder.mkdir(exist_ok=True)
-    text = json.dumps(config)
+    text = config.model_dump_json(by_alias=True)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for block, group in groupby(indices, lambda i: i // SAMPLES_PER_FOLDER):
             members = list(group)
@@ -55,14 +56,14 @@ def write_plans(
 
 def plan_line(sampler: Sampler, index: int) -> str:
     """One plan as a line of JSON: `sample.json` without what only rendering knows."""
-    image = sampler.config["image"]
+    image = sampler.config.image
     plan = sampler.plan(index)
-    return dumps_line(plan_to_json(plan, sampler.world, image["width"], image["height"]))
+    return dumps_line(plan_to_json(plan, sampler.world, image.width, image.height))
 
 
 @cache
 def _sampler(text: str) -> Sampler:
-    return Sampler.from_config(json.loads(text))
+    return Sampler.from_config(DatasetConfig.model_validate_json(text))
 
 
 def _plan(text: str, indices: list[int]) -> list[str]:

@@ -111,7 +111,7 @@ def render(
         RenderError, PlanError: Blender cannot be started, or samples could not be made; then all
             others were made first, unless more failed than did not.
     """
-    ray = _connect(address, config["render"]["threads"] * (workers or 0))
+    ray = _connect(address, config.render.threads * (workers or 0))
     try:
         yield from _render(ray, out, config, jobs, workers, options or WorkerOptions())
     finally:
@@ -130,7 +130,7 @@ def _render(
     gpus = options.device in DEVICES or (
         options.device == "auto" and ray.cluster_resources().get("GPU", 0) >= 1
     )
-    needs = {"num_cpus": config["render"]["threads"], "num_gpus": int(gpus)}
+    needs = {"num_cpus": config.render.threads, "num_gpus": int(gpus)}
     room = _room(ray, needs)
     if room < 1:
         wanted = f"{needs['num_cpus']} CPUs{' and a GPU' if gpus else ''}"

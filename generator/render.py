@@ -5,7 +5,7 @@ Samples are committed whole, so an interrupted run goes on where it stopped.
 
 import platform
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,17 +13,9 @@ from star_tvr.generator.blender_process import RenderJob
 from star_tvr.generator.stored import read_jobs, stored_job
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.scenes.sampler import Sampler
-from star_tvr.scenes.world import World
 from star_tvr.schemas.config import Config, change_config, load_config
-from star_tvr.schemas.dataset import (
-    Dataset,
-    dumps,
-    manifest,
-    rendered,
-    sample_folder,
-    sample_id,
-    write_whole,
-)
+from star_tvr.schemas.dataset import Dataset, Manifest, dumps, rendered, sample_folder, sample_id
+from star_tvr.schemas.files import write_whole
 from star_tvr.schemas.folders import refuse_other, was_begun
 
 DIGITS = 18
@@ -122,7 +114,7 @@ class RenderRequest:
         if self.plans is None:
             return config, prepare(self.out, config, wanted, self.force), len(wanted)
         part = set(wanted)
-        read = read_jobs(self.plans, World.from_config(config["world"]))
+        read = read_jobs(self.plans, config.world)
         read = [job for job in read if self.only is None or job.index in part]
         indices = [job.index for job in read]
         missing = {j.index for j in prepare(self.out, config, indices, source=f"{self.plans}: id")}
@@ -134,7 +126,7 @@ class RenderRequest:
         """The numbers of the samples that are asked for, there or not."""
         part = Shard.parse(self.shard)
         if self.only is None:
-            return part.indices(config["num_samples"])
+            return part.indices(config.num_samples)
         if part.count > 1:
             raise ConfigError("--only: does not go with --shard")
         return parse_ids(self.only)
@@ -161,8 +153,9 @@ def prepare(
     """
     Sampler.from_config(config)
     if was_begun(out, "dataset.json"):  # what changes no sample may differ
-        refuse_other(out, Dataset.open(out).config, config, free=("num_samples", "tries"))
-    total = config["num_samples"]
+        former = Dataset.open(out).config.to_json()
+        refuse_other(out, former, config.to_json(), free=("num_samples", "tries"))
+    total = config.num_samples
     for index in wanted or ():
         if index >= total:
             raise ConfigError(
@@ -171,7 +164,7 @@ def prepare(
             )
     mine = range(total) if wanted is None else sorted(wanted)
     if force:
-        world = World.from_config(config["world"])
+        world = config.world
         return [stored_job(out, index, world) for index in mine]
     whole = {s for s in rendered(out) if (sample_folder(out, s) / "sample.json").is_file()}
     return [RenderJob(index) for index in mine if sample_id(index) not in whole]
@@ -184,16 +177,16 @@ def write_manifest(out: Path, config: Config) -> None:
         DataError: it cannot be written.
     """
     path = out / "dataset.json"
-    document = manifest(config, _versions())
+    manifest = Manifest.of(config, _versions())
     if path.exists():
         former = Dataset.open(out).manifest
-        if config["num_samples"] <= former["config"]["num_samples"]:
+        if config.num_samples <= former.config.num_samples:
             return
         # What is there was made by the versions that are named there.
-        document = {**former, **{k: document[k] for k in ("config", "counts")}}
+        manifest = replace(manifest, versions=former.versions)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(path, dumps(document))
+        write_whole(path, dumps(manifest.to_json()))
     except OSError as problem:
         raise DataError(f"{out}: cannot be written ({problem.strerror})") from None
 

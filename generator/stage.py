@@ -16,10 +16,10 @@ from star_tvr.generator import blender, materials
 from star_tvr.generator.errors import RenderError
 from star_tvr.scenes import shapes
 from star_tvr.scenes.cameras import Camera, Floats
+from star_tvr.scenes.config import DatasetConfig, RenderConfig
 from star_tvr.scenes.plan import Light
 from star_tvr.scenes.seeds import stream
 from star_tvr.scenes.states import SceneObject, State, visible_objects
-from star_tvr.scenes.world import World
 
 GROUND_SIZE = 500.0
 GROUND_LEVEL = -0.001
@@ -44,7 +44,7 @@ class Stage:
     """
 
     def __init__(
-        self, config: Mapping[str, Any], device: str = "cpu", gpu_index: int | None = None
+        self, config: DatasetConfig, device: str = "cpu", gpu_index: int | None = None
     ) -> None:
         """Build the stage for a resolved configuration.
 
@@ -56,10 +56,10 @@ class Stage:
             RenderError: Blender cannot be started.
         """
         self._bpy = blender.load()
-        self._world = World.from_config(config["world"])
+        self._world = config.world
         self._device, self._gpu_index = device, gpu_index
         self._scene = self._bpy.data.scenes.new("stage")
-        self._meshes = {name: self._new_mesh(s) for name, s in self._world.shapes.items()}
+        self._meshes = {name: self._new_mesh(name, s) for name, s in self._world.shapes.items()}
         self._materials = {
             (material, color): materials.surface(f"{color} {material}", rgb, parameters)
             for material, parameters in self._world.materials.items()
@@ -71,12 +71,12 @@ class Stage:
         self._camera.data.sensor_fit = "HORIZONTAL"
         self._camera.data.clip_start, self._camera.data.clip_end = 0.01, 2 * GROUND_SIZE
         self._scene.camera = self._camera
-        self._config = config["render"]
+        self._config = config.render
         self._surroundings = self._build_surroundings()
         self.surround(0)
-        self._set_up_cycles(config["render"])
-        self._scene.view_layers[0].use_pass_normal = config["normals"]
-        self.resize(config["image"]["width"], config["image"]["height"])
+        self._set_up_cycles(config.render)
+        self._scene.view_layers[0].use_pass_normal = config.normals
+        self.resize(config.image.width, config.image.height)
         self._folder = tempfile.TemporaryDirectory(prefix="tvr-")
 
     # What is seen
@@ -109,7 +109,7 @@ class Stage:
 
     def surround(self, seed: int) -> None:
         """Paint ground and sky as the configuration says, `render.vary` with this seed."""
-        look, rng = self._config, stream(seed, "surroundings")
+        config, rng = self._config, stream(seed, "surroundings")
 
         def near(color: Sequence[float], share: float) -> list[float]:
             """A mix of this color and any other."""
@@ -118,14 +118,14 @@ class Stage:
                 for c, r in zip(color, rng.uniform(0, 0.8, 3), strict=True)
             ]
 
-        vary = look["vary"]
-        ground = near(look["ground"], vary["ground"])
-        background = near(look["background"], vary["background"])
+        vary = config.vary
+        ground = near(config.ground, vary.ground)
+        background = near(config.background, vary.background)
         self._surroundings.paint(
             ground,
             background,
-            near(ground, vary["noise"]),
-            near(background, vary["gradient"]),
+            near(ground, vary.noise),
+            near(background, vary.gradient),
             float(np.exp(rng.uniform(-1, 1.5))),
         )
 
@@ -210,35 +210,35 @@ class Stage:
         mesh = self._bpy.data.meshes.new("ground")
         mesh.from_pydata([(-h, -h, z), (h, -h, z), (h, h, z), (-h, h, z)], [], [(0, 1, 2, 3)])
         near, far = (factor * self._world.visible_area for factor in GROUND_FADE)
-        vary = self._config["vary"]
-        textured = bool(vary["noise"] or vary["gradient"])
-        surroundings = materials.Surroundings((near, far), self._config["sky"], textured)
+        vary = self._config.vary
+        textured = bool(vary.noise or vary.gradient)
+        surroundings = materials.Surroundings((near, far), self._config.sky, textured)
         mesh.materials.append(surroundings.ground)
         self._add("ground", mesh)
         self._scene.world = surroundings.sky
         return surroundings
 
-    def _set_up_cycles(self, settings: Mapping[str, Any]) -> None:
+    def _set_up_cycles(self, settings: RenderConfig) -> None:
         """Few samples and a denoiser; measured to be the best picture for the time."""
         scene, cycles = self._scene, self._scene.cycles
         scene.render.engine = "CYCLES"
         scene.render.threads_mode = "FIXED"  # the number of threads shows in the last bits
-        scene.render.threads = settings["threads"]
+        scene.render.threads = settings.threads
         blender.use_device(scene, self._device, self._gpu_index)
-        cycles.samples = settings["samples"]
-        cycles.use_adaptive_sampling = settings["adaptive"] > 0
-        cycles.adaptive_threshold = settings["adaptive"]
+        cycles.samples = settings.samples
+        cycles.use_adaptive_sampling = settings.adaptive > 0
+        cycles.adaptive_threshold = settings.adaptive
         cycles.adaptive_min_samples = ADAPTIVE_FROM
         cycles.use_light_tree = False
-        cycles.max_bounces = settings["max_bounces"]
-        cycles.transparent_max_bounces = settings["transparent_bounces"]
-        cycles.blur_glossy = settings["blur_glossy"]
+        cycles.max_bounces = settings.max_bounces
+        cycles.transparent_max_bounces = settings.transparent_bounces
+        cycles.blur_glossy = settings.blur_glossy
         cycles.caustics_reflective = cycles.caustics_refractive = False
-        cycles.sample_clamp_indirect = settings["clamp_indirect"]
-        cycles.use_denoising = settings["denoise"]
+        cycles.sample_clamp_indirect = settings.clamp_indirect
+        cycles.use_denoising = settings.denoise
         cycles.denoiser = "OPENIMAGEDENOISE"
-        cycles.denoising_input_passes = "RGB_ALBEDO_NORMAL" if settings["guides"] else "RGB"
-        cycles.denoising_prefilter = settings["prefilter"].upper()
+        cycles.denoising_input_passes = "RGB_ALBEDO_NORMAL" if settings.guides else "RGB"
+        cycles.denoising_prefilter = settings.prefilter.upper()
         cycles.denoising_quality = "HIGH"
         scene.view_settings.view_transform = "Standard"
         scene.render.dither_intensity = 0.0
@@ -248,9 +248,9 @@ class Stage:
         layer = scene.view_layers[0]
         layer.use_pass_object_index = layer.use_pass_z = True
 
-    def _new_mesh(self, shape: shapes.Shape) -> Any:
+    def _new_mesh(self, name: str, shape: shapes.Shape) -> Any:
         surface = shapes.mesh(shape)
-        mesh = self._bpy.data.meshes.new(shape.name)
+        mesh = self._bpy.data.meshes.new(name)
         mesh.from_pydata(surface.vertices.tolist(), [], surface.faces)
         mesh.shade_smooth()
         mesh.normals_split_custom_set_from_vertices(surface.normals.tolist())

@@ -17,6 +17,7 @@ from rich.columns import Columns
 from rich.table import Table
 
 from star_tvr.generator.difficulty import angle_of
+from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import DataError
 from star_tvr.scenes.rules import move_type
 from star_tvr.scenes.states import visible_objects
@@ -157,7 +158,7 @@ class Collector:
 
     def _add_index(self, changed: int, shown: Sequence[int], total: int) -> None:
         """An index, and the chance of every index had any of its kind been taken."""
-        fixed = len(self._dataset.config["objects"]["fixed"])  # the last of those shown
+        fixed = len(self._dataset.config.objects.fixed)  # the last of those shown
         able = shown[: len(shown) - fixed]
         if changed not in able:  # it comes in from outside
             able = [k for k in range(total) if k not in set(shown)] or [changed]
@@ -195,7 +196,7 @@ class Collector:
         if not self._samples:
             raise DataError(f"{self._dataset.root}: there are no samples in it; run tvr render")
         config, world = self._dataset.config, self._dataset.world
-        attributes = config["transformations"]["attributes"]
+        attributes = config.transformations.attributes
         marginals = [
             self._marginal("objects", "visible objects at the start", _span(config, "objects")),
             self._marginal(
@@ -206,13 +207,13 @@ class Collector:
             self._index_marginal(),
         ]
         if "position" in attributes:
-            kinds = config["transformations"]["moves"]
+            kinds = config.transformations.moves
             marginals.append(self._marginal("moves", "kind of move", kinds))
-        image = config["image"]
+        image = config.image
         distributions = [
             self._distribution(
                 "pixels",
-                f"visible size in {image['width']} x {image['height']}",
+                f"visible size in {image.width} x {image.height}",
                 "pixels",
                 [*sorted(world.sizes, key=world.sizes.__getitem__), "transformed"],
             ),
@@ -254,14 +255,14 @@ class Collector:
         return Distribution(name, title, unit, {g: numbers[g] for g in order if g in numbers})
 
 
-def _span(config: Mapping[str, Any], factor: str) -> list[str]:
+def _span(config: DatasetConfig, factor: str) -> list[str]:
     """The numbers that the configuration allows."""
     if factor == "transformations":
-        low, high = config["transformations"]["count"]
+        low, high = config.transformations.count
     else:
-        low, high = config["objects"]["visible"]
-        if config["objects"]["total"] is not None:
-            high = min(high, config["objects"]["total"][1])
+        low, high = config.objects.visible
+        if config.objects.total is not None:
+            high = min(high, config.objects.total[1])
     return [str(n) for n in range(low, high + 1)]
 
 

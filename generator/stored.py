@@ -7,8 +7,9 @@ from star_tvr.generator.blender_process import RenderJob
 from star_tvr.scenes.errors import DataError, TvrError
 from star_tvr.scenes.rules import check_plan
 from star_tvr.scenes.world import World
-from star_tvr.schemas.checks import check, parse_json, read_text
+from star_tvr.schemas.checks import check, parse_json
 from star_tvr.schemas.dataset import refuse_newer, sample_folder, sample_id
+from star_tvr.schemas.files import read_text
 from star_tvr.schemas.records import plan_from_json
 
 

@@ -17,7 +17,8 @@ import numpy as np
 import PIL.Image
 
 from star_tvr.scenes.errors import DataError
-from star_tvr.schemas.checks import check, parse_json, read_text
+from star_tvr.schemas.checks import check, parse_json
+from star_tvr.schemas.files import read_text
 from star_tvr.schemas.pictures import decode_png
 
 

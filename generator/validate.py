@@ -135,7 +135,7 @@ def check_sample(
             pictures[image.state, image.camera] = (picture, mask)
     if pixels and not findings:  # looks are judged by labels that are in order
         world = dataset.world
-        clear = frozenset(k for k, v in world.materials.items() if v.get("transmission", 0) > 0)
+        clear = frozenset(k for k, v in world.materials.items() if v.transmission)
         findings += [finding(*f) for f in check_appearance(sample, world.colors, clear, pictures)]
     expected = {"sample.json", *(name for image in sample.images for name in image.files)}
     for name in sorted({p.name for p in folder.iterdir()} - expected):
@@ -147,22 +147,22 @@ def _check_origin(dataset: Dataset, sample_id: str, sample: Sample) -> Iterator[
     """Whether a sample is one of this data set, as far as its configuration says."""
     if sample.id != sample_id:
         yield "id", f"is {sample.id}, but the folder is called {sample_id}"
-    if "source" in dataset.manifest:
+    if dataset.manifest.source is not None:
         return  # imported: made by other means than the configuration
     config = dataset.config
-    if sample.plan.preset != config["preset"]:
-        yield "preset", f"is {sample.plan.preset}, but the data set's is {config['preset']}"
-    if sample.plan.seed != derive(config["seed"], "sample", int(sample_id)):
+    if sample.plan.preset != config.preset:
+        yield "preset", f"is {sample.plan.preset}, but the data set's is {config.preset}"
+    if sample.plan.seed != derive(config.seed, "sample", int(sample_id)):
         yield "seed", "does not follow from the data set's seed and the number of the sample"
-    size = (config["image"]["width"], config["image"]["height"])
+    size = (config.image.width, config.image.height)
     views = set()
     for image in sample.images:
         name = f"{image.state}-{image.camera}"
         views.add((image.state, image.camera))
         if (image.width, image.height) != size:
             yield f"{name}: width, height", f"are {image.width} x {image.height}, not {size}"
-        if (image.mask is not None) != config["masks"]:
-            yield f"{name}: mask", "is missing" if config["masks"] else "is there unasked"
+        if (image.mask is not None) != config.masks:
+            yield f"{name}: mask", "is missing" if config.masks else "is there unasked"
     for state, camera in sorted(expected_views(config) - views):
         yield "images", f"{state}-{camera} is missing"
 
@@ -172,9 +172,9 @@ def _broken_rules(dataset: Dataset, sample: Sample) -> Iterator[Violation]:
     return violations(
         sample.plan,
         dataset.world,
-        config["visibility"]["min_pixels"],
-        config["image"]["width"],
-        config["image"]["height"],
+        config.visibility.min_pixels,
+        config.image.width,
+        config.image.height,
     )
 
 
@@ -278,7 +278,7 @@ def _check_folders(dataset: Dataset) -> Iterator[Finding]:
 
 def _check_counts(dataset: Dataset) -> Iterator[Finding]:
     """As many samples as the manifest says, and as many images as its configuration does."""
-    counts, there = dataset.manifest["counts"], len(dataset.ids())
+    counts, there = dataset.manifest.counts, len(dataset.ids())
     if there != counts["samples"]:
         yield Finding(
             "data set",
@@ -286,7 +286,7 @@ def _check_counts(dataset: Dataset) -> Iterator[Finding]:
             f"{there} of {counts['samples']} samples are there; run tvr render",
         )
     images = counts["samples"] * len(expected_views(dataset.config))
-    if "source" not in dataset.manifest and counts.get("images", images) != images:
+    if dataset.manifest.source is None and counts.get("images", images) != images:
         yield Finding("data set", "counts.images", f"says {counts['images']}, not {images}")
 
 

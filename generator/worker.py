@@ -22,6 +22,7 @@ from star_tvr.generator.frames import DEPTH_SCALE, depth_steps, normal_colors, r
 from star_tvr.generator.labels import image_labels
 from star_tvr.generator.stage import Stage
 from star_tvr.generator.storage import store
+from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import ConfigError, TvrError
 from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.sampler import Sampler
@@ -60,13 +61,13 @@ def make_sample(
         stage.point_camera(camera)
         frame = render_frame(stage)
         image = image_labels(
-            frame.mask, state_name, state, camera_name, camera, world, config["masks"]
+            frame.mask, state_name, state, camera_name, camera, world, config.masks
         )
         name = image.path.removesuffix(".png")
         files[image.path] = encode_png(frame.image)
         if image.mask:
             files[image.mask] = encode_png(frame.mask)
-        if config["depth"]:
+        if config.depth:
             image = replace(image, depth=f"{name}.depth.png", depth_scale=DEPTH_SCALE)
             files[f"{name}.depth.png"] = encode_png(depth_steps(frame.depth))
         if frame.normals is not None:
@@ -99,7 +100,7 @@ def resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
 
 
-def _stage(order: dict[str, Any]) -> Stage:
+def _stage(order: dict[str, Any], config: DatasetConfig) -> Stage:
     device = blender.choose_device(order["device"])
     if order["reproducible"] and device != "cpu":
         raise ConfigError(f"--reproducible: holds for --device cpu only, not for {device}")
@@ -108,7 +109,7 @@ def _stage(order: dict[str, Any]) -> Stage:
             "--reproducible: this platform does not let a process fix its addresses; "
             "without the option images differ by rounding only"
         )
-    return Stage(order["config"], device, order["gpu_index"])
+    return Stage(config, device, order["gpu_index"])
 
 
 def main() -> None:
@@ -121,9 +122,10 @@ def main() -> None:
         print(json.dumps(content), file=replies, flush=True)
 
     try:
-        config, root = order["config"], Path(order["root"])
+        config = DatasetConfig.parse(order["config"], "configuration")
+        root = Path(order["root"])
         sampler = Sampler.from_config(config)
-        stage = _stage(order)
+        stage = _stage(order, config)
     except TvrError as problem:
         reply(error=str(problem), kind=type(problem).__name__)
         return

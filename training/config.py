@@ -295,7 +295,7 @@ def check_config(config: TrainConfig, model: bool = True) -> Dataset:
         raise ConfigError(f"{source}: split: there is no {config.split} (known: {known})")
     try:
         pairs = choose_pairs(dataset, config.split, config.rows.views)
-        if "position" in dataset.config["transformations"]["attributes"]:
+        if "position" in dataset.config.transformations.attributes:
             check_directions(dataset.world, config.rows.mirror, config.rows.reverse)
         _check_consistency(config, pairs)
         _check_streaming(config, dataset)
@@ -318,12 +318,12 @@ def _check_model(config: TrainConfig) -> None:
 def _check_pixels(config: TrainConfig, dataset: Dataset) -> None:
     """Pictures over the cap would be shrunk unnoticed, and the pixels named in prompts be wrong."""
     cap = config.processor.get("max_pixels")
-    image = dataset.config["image"]
-    pixels = image["width"] * image["height"]
+    image = dataset.config.image
+    pixels = image.width * image.height
     if isinstance(cap, int) and pixels > cap:
         raise ConfigError(
-            f"processor.max_pixels: the pictures of {config.dataset} have {image['width']} x "
-            f"{image['height']} = {pixels} pixels, more than {cap}; raise it to {pixels} or render "
+            f"processor.max_pixels: the pictures of {config.dataset} have {image.width} x "
+            f"{image.height} = {pixels} pixels, more than {cap}; raise it to {pixels} or render "
             "smaller ones"
         )
 

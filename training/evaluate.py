@@ -12,7 +12,8 @@ from typing import Any
 
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.checks import read_json
-from star_tvr.schemas.dataset import dumps, dumps_line, write_whole
+from star_tvr.schemas.dataset import dumps, dumps_line
+from star_tvr.schemas.files import write_whole
 from star_tvr.training.endpoint import CapReached, EndpointError
 from star_tvr.training.exported import open_dataset
 from star_tvr.training.local import LocalModel

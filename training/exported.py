@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star_tvr.scenes.errors import DataError
-from star_tvr.schemas.dataset import Dataset, parse_manifest
+from star_tvr.schemas.dataset import Dataset, Manifest
 from star_tvr.schemas.records import PAIR_KEYS
 
 if TYPE_CHECKING:
@@ -190,11 +190,11 @@ def _in_order(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
         yield from rows.table(group, COLUMNS).to_pylist()
 
 
-def _manifest(path: Path) -> Any:
+def _manifest(path: Path) -> Manifest:
     text = _read(path, lambda file: (file.schema_arrow.metadata or {}).get(MANIFEST))
     if text is None:
         raise _outdated(path, "does not say what data set it is from")
-    return parse_manifest(text.decode(), path)
+    return Manifest.parse(text.decode(), path)
 
 
 def _read(path: Path, what: Callable[[Any], Any], metadata: Any = None) -> Any:

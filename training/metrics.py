@@ -29,8 +29,9 @@ from star_tvr.scenes.seeds import stream
 from star_tvr.scenes.states import State, visible_objects
 from star_tvr.scenes.transformations import Transformation, TripletError, apply, replay
 from star_tvr.scenes.world import World
-from star_tvr.schemas.checks import check, parse_json, read_text
+from star_tvr.schemas.checks import check, parse_json
 from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.files import read_text
 from star_tvr.schemas.records import Pair
 from star_tvr.training.answers import Prediction, compose, parse
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.config import TransformationsConfig
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.seeds import derive
 from star_tvr.scenes.world import ATTRIBUTES, World
@@ -342,9 +343,8 @@ def train_tokenizer(world: World) -> "Tokenizer":
 
 def tokenizer_corpus(world: World) -> Iterator[str]:
     """Texts that between them hold every word of the prompts and answers of a vocabulary."""
-    everything = {"transformations": {"attributes": list(ATTRIBUTES), "count": [1, 4]}}
     yield SYSTEM
-    yield from rules(world, everything, Camera((1.0, 1.0, 1.0)))
+    yield from rules(world, TransformationsConfig(), Camera((1.0, 1.0, 1.0)))
     yield from (legend(320, 240, PromptConfig(location=where)) for where in ("pixel", "cell"))
     yield from (f"first\nsecond\n references not in [{n} left {n}] [A right B]" for n in range(10))
     yield from (f" [C behind D] [E front F] {a}: unchanged {a} {a}" for a in ATTRIBUTES)

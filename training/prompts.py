@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.config import TransformationsConfig
 from star_tvr.scenes.language import object_words
 from star_tvr.scenes.states import SceneObject
 from star_tvr.scenes.world import World
@@ -119,7 +120,7 @@ def build_prompt(
             f"{ORDERS[style.order]}{legend(view.width, view.height, style)}:",
             *(f"{o.index}: {describe(o, centers.get(o.index), world, style)}" for o in listed),
             "",
-            *rules(world, config, sample.plan.cameras[pair.initial]),
+            *rules(world, config.transformations, sample.plan.cameras[pair.initial]),
             *([steps_text(style.boxes)] if style.reasoning == "steps" else []),
         ]
     )
@@ -142,7 +143,7 @@ def listed_objects(sample: Sample, world: World, config: Config) -> list[SceneOb
     Those in the visible area; where objects can move, the others too, since one of them may have
     moved in and could not be named otherwise.
     """
-    moves = "position" in config["transformations"]["attributes"]
+    moves = "position" in config.transformations.attributes
     return [o for o in sample.plan.initial if moves or o.visible(world)]
 
 
@@ -223,10 +224,9 @@ def compact_list(objects: Sequence[SceneObject], centers: Mapping[int, str], wor
     return "\n".join(lines)
 
 
-def rules(world: World, config: Config, initial: Camera) -> list[str]:
+def rules(world: World, changes: TransformationsConfig, initial: Camera) -> list[str]:
     """The sentences of the full prompt that say what may change and how to write it down."""
-    attributes = config["transformations"]["attributes"]
-    low, high = config["transformations"]["count"]
+    attributes, (low, high) = changes.attributes, changes.count
     number = f"{low} change{'' if low == 1 else 's'}" if low == high else f"{low} to {high} changes"
     lines = [
         f"Between the pictures {number} happened. A change sets one attribute of one object to a "
@@ -260,7 +260,7 @@ def example_answer(world: World, attributes: Sequence[str]) -> str:
     """A well-formed answer made of the vocabulary alone, the same for every sample.
 
     >>> from star_tvr.schemas.config import load_config
-    >>> example_answer(World.from_config(load_config("star")["world"]), ["color", "size"])
+    >>> example_answer(load_config("star").world, ["color", "size"])
     '0.color.gray, 1.size.small'
     """
     return ", ".join(f"{k}.{a}.{world.values(a)[0]}" for k, a in enumerate(attributes[:2]))

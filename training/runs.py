@@ -29,9 +29,10 @@ from transformers.training_args import TrainingArguments
 
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.world import World
-from star_tvr.schemas.checks import read_json, read_text
+from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.config import read_yaml
-from star_tvr.schemas.dataset import Dataset, dumps, dumps_line, write_whole
+from star_tvr.schemas.dataset import Dataset, dumps, dumps_line
+from star_tvr.schemas.files import read_text, write_whole
 from star_tvr.training.config import (
     STAGES,
     TrainConfig,

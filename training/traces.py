@@ -126,14 +126,14 @@ def facts_of(sample: Sample, pair: Pair, world: World, config: Config) -> Facts:
         _picture(sample.image("initial", pair.initial), plan.initial, changed, config),
         _picture(sample.image("final", pair.final), plan.final, changed, config),
     )
-    attributes = config["transformations"]["attributes"]
+    attributes = config.transformations.attributes
     return Facts(world, plan.initial, pictures, plan.transformations, attributes)
 
 
 def _picture(
     image: Image, state: Sequence[SceneObject], changed: set[int], config: Config
 ) -> Picture:
-    least = config["visibility"]["min_pixels"] * image.width * image.height / REFERENCE_PIXELS
+    least = config.visibility.min_pixels * image.width * image.height / REFERENCE_PIXELS
     shown = [o for o in image.objects if o.pixels > 0]
     return Picture(
         {o.index: state[o.index] for o in shown if o.pixels >= least or o.index in changed},

@@ -15,7 +15,8 @@ from typing import Any
 from examples.proof import document, stages
 from star_tvr.scenes.errors import TvrError
 from star_tvr.schemas.checks import read_json
-from star_tvr.schemas.dataset import dumps, write_whole
+from star_tvr.schemas.dataset import dumps
+from star_tvr.schemas.files import write_whole
 
 
 class ProofError(TvrError):

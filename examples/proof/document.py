@@ -19,7 +19,8 @@ from examples.proof import stages
 from star_tvr.scenes.errors import TvrError
 from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.config import read_yaml
-from star_tvr.schemas.dataset import Dataset, write_whole
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.files import write_whole
 from star_tvr.training.metrics import (
     Comparison,
     Estimate,

@@ -109,22 +109,22 @@ def collect(config: Config, frames: int) -> dict[str, NDArray[Any]]:
     `rows` (n, f) and `outlines` (n, g): features; `labels` (n, 4): the number of the value of every
     attribute of `APPEARANCE`; `frames` (n,).
     """
-    world = World.from_config(config["world"])
+    world = config.world
     stage = Stage(config)
     found: dict[str, list[Any]] = {"rows": [], "outlines": [], "labels": [], "frames": []}
-    names = config["cameras"]["final"]
+    names = config.cameras.final
     for number in range(frames):
         rng = stream(0, "looks", number)
-        place = np.array(config["cameras"]["named"][names[number % len(names)]]["position"])
+        place = np.array(config.cameras.named[names[number % len(names)]].position)
         camera = Camera(tuple(place + rng.uniform(-0.5, 0.5, 3)))
-        lamps = config["lights"]["lamps"]
+        lamps = config.lights.lamps
         stage.light(
             {
                 name: Light(
-                    tuple(np.array(v["position"]) + rng.uniform(-1, 1, 3)),
-                    tuple(v["color"]),
-                    v["size"],
-                    v["power"],
+                    tuple(np.array(v.position) + rng.uniform(-1, 1, 3)),
+                    v.color,
+                    v.size,
+                    v.power,
                 )
                 for name, v in lamps.items()
             }
@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--looks", type=Path, help="keep, or reuse, what was rendered")
     asked = parser.parse_args()
     config = load_config("trance", asked.set)
-    world = World.from_config(config["world"])
+    world = config.world
     if asked.looks and asked.looks.exists():
         with np.load(asked.looks) as stored:
             found = dict(stored)

@@ -28,7 +28,7 @@ from star_tvr.scenes.seeds import stream
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import rasterize
 from star_tvr.schemas.config import Config, load_config
-from star_tvr.schemas.dataset import Dataset, commit_sample, dumps, manifest
+from star_tvr.schemas.dataset import Dataset, Manifest, commit_sample, dumps
 from star_tvr.schemas.records import Pair, Sample
 from star_tvr.training import grpo, runs
 from star_tvr.training.config import resolve, trainer_arguments
@@ -56,7 +56,7 @@ def samples(config: Config, count: int) -> Iterator[tuple[Sample, dict[str, byte
     """Samples with labels from their geometry, and the names and bytes of their pictures."""
     sampler = Sampler.from_config(config)
     world = sampler.world
-    width, height = config["image"]["width"], config["image"]["height"]
+    width, height = config.image.width, config.image.height
     for index in range(count):
         plan = sampler.plan(index)
         images, files = [], {}
@@ -112,7 +112,7 @@ def own_part(root: Path, questions: int) -> list[tuple[str, str]]:
     config = load_config("star", [f"num_samples={questions}"])
     data = root / "data"
     data.mkdir()
-    (data / "dataset.json").write_text(dumps(manifest(config, {})))
+    (data / "dataset.json").write_text(dumps(Manifest.of(config, {}).to_json()))
     sampler, sizes, pairs = Sampler.from_config(config), [], []
     for sample, files in samples(config, questions):
         sizes += [len(content) for content in files.values()]

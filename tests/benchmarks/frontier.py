@@ -100,7 +100,7 @@ class Camera:
         return stage
 
     def _name(self, plan: Plan, seed: int) -> str:
-        parts = [self._config[k] for k in ("world", "lights", "image", "render")]
+        parts = [self._config.to_json()[k] for k in ("world", "lights", "image", "render")]
         text = json.dumps([parts, plan.id, seed, blender.version()], sort_keys=True)
         return f"{plan.id}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
@@ -127,7 +127,7 @@ def settings_of(name: str) -> dict[str, Any]:
     {'samples': '96', 'adaptive': '0.05', 'denoise': True, 'guides': True, 'prefilter': 'fast'}
     """
     if name in QUALITIES:
-        return QUALITIES[name]
+        return dict(QUALITIES[name])
     counts, _, last = name.partition(" ")
     samples, _, adaptive = counts.partition("~")
     guides = {"guides": False} if last in ("raw", "plain") else {"guides": True, "prefilter": last}

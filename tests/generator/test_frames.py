@@ -20,14 +20,13 @@ from star_tvr.generator.stage import Stage
 from star_tvr.scenes.cameras import Camera
 from star_tvr.scenes.plan import Light
 from star_tvr.scenes.states import SceneObject
-from star_tvr.scenes.world import World
 from star_tvr.schemas.config import load_config
 
 CONFIG = load_config(
     "trance",
     ["image.width=192", "image.height=96", "render.samples=8"],
 )
-WORLD = World.from_config(CONFIG["world"])
+WORLD = CONFIG.world
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +35,8 @@ def palette():
     stage = Stage(CONFIG)
     stage.light(
         {
-            name: Light(tuple(lamp["position"]), tuple(lamp["color"]), lamp["size"], lamp["power"])
-            for name, lamp in CONFIG["lights"]["lamps"].items()
+            name: Light(lamp.position, lamp.color, lamp.size, lamp.power)
+            for name, lamp in CONFIG.lights.lamps.items()
         }
     )
     stage.point_camera(Camera((9.481, 0.0, 6.344), focal_length=42.0))

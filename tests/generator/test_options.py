@@ -111,7 +111,7 @@ def test_a_plan_of_a_sample_that_does_not_belong_to_the_data_set(tiny, tmp_path,
 def test_a_folder_knows_its_configuration(out):
     shutil.rmtree(out / "samples/00000/000009")
     assert "1 samples rendered" in render(out, overrides=())
-    assert Dataset.open(out).config["preset"] == "basic"
+    assert Dataset.open(out).config.preset == "basic"
 
 
 def test_an_older_sample_that_is_damaged_does_not_hide_what_was_rendered(out):
@@ -279,18 +279,18 @@ def test_images_list_their_files(extras):
 
 def test_a_quality_stands_for_settings_that_can_be_changed():
     for name, settings in QUALITIES.items():
-        block = load_config("star", [f"render.quality={name}"])["render"]
+        block = load_config("star", [f"render.quality={name}"]).render.to_json()
         assert settings.items() <= block.items() and "quality" not in block
-    assert QUALITIES["standard"].items() <= load_config("star")["render"].items()
-    changed = load_config("star", ["render.quality=trance", "render.samples=64"])["render"]
-    assert (changed["samples"], changed["denoise"]) == (64, False)
+    assert QUALITIES["standard"].items() <= load_config("star").render.to_json().items()
+    changed = load_config("star", ["render.quality=trance", "render.samples=64"]).render
+    assert (changed.samples, changed.denoise) == (64, False)
 
 
 def test_a_file_may_name_a_quality_and_differ_from_it(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text("preset: star\nrender: {quality: draft, samples: 5}\n")
-    block = load_config(path)["render"]
-    assert (block["samples"], block["adaptive"]) == (5, QUALITIES["draft"]["adaptive"])
+    block = load_config(path).render
+    assert (block.samples, block.adaptive) == (5, QUALITIES["draft"]["adaptive"])
 
 
 # Reproducible

@@ -14,14 +14,14 @@ from star_tvr.generator.difficulty import RatedPair, Scene, scene_of
 from star_tvr.generator.schemes import SCHEMES, Options
 from star_tvr.generator.splits import divide, parse_hold_out, parse_proportions, split, stratify
 from star_tvr.scenes.errors import ConfigError
-from star_tvr.scenes.world import APPEARANCE, ATTRIBUTES, World
+from star_tvr.scenes.world import APPEARANCE, ATTRIBUTES
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair
 from tests.generator.command import refused, tvr
 
 NAMES = ["train", "val", "test_id", "test_ood"]
-WORLD = World.from_config(load_config("star")["world"])
+WORLD = load_config("star").world
 COLOR, SHAPE = APPEARANCE.index("color"), APPEARANCE.index("shape")
 
 

@@ -13,7 +13,6 @@ from star_tvr.generator.stage import Stage
 from star_tvr.scenes.cameras import Camera
 from star_tvr.scenes.plan import Light
 from star_tvr.scenes.states import SceneObject
-from star_tvr.scenes.world import World
 from star_tvr.schemas.config import load_config
 
 WIDTH, HEIGHT = 64, 48
@@ -21,7 +20,7 @@ CONFIG = load_config(
     "trance",
     [f"image.width={WIDTH}", f"image.height={HEIGHT}", "render.samples=1", "render.denoise=false"],
 )
-WORLD = World.from_config(CONFIG["world"])
+WORLD = CONFIG.world
 CENTER = Camera((9.481, 0.0, 6.344))
 CAMERAS = [
     CENTER,
@@ -32,8 +31,8 @@ CAMERAS = [
 
 
 LIGHTS = {
-    name: Light(tuple(lamp["position"]), tuple(lamp["color"]), lamp["size"], lamp["power"])
-    for name, lamp in CONFIG["lights"]["lamps"].items()
+    name: Light(lamp.position, lamp.color, lamp.size, lamp.power)
+    for name, lamp in CONFIG.lights.lamps.items()
 }
 
 
@@ -191,9 +190,9 @@ def test_adaptive_sampling_spares_samples_but_no_label():
 def test_the_ground_fades_into_the_background_without_a_darker_band():
     stage = lit_stage()
     stage.show(())
-    background = 255 * (1.055 * CONFIG["render"]["background"][0] ** (1 / 2.4) - 0.055)
-    for place in CONFIG["cameras"]["named"].values():
-        stage.point_camera(Camera(tuple(place["position"])))
+    background = 255 * (1.055 * CONFIG.render.background[0] ** (1 / 2.4) - 0.055)
+    for place in CONFIG.cameras.named.values():
+        stage.point_camera(Camera(place.position))
         image = render_frame(stage).image
         assert image.min() > background - 6
         assert np.abs(image[0] - background).max() < 12, "the upper edge is nearly background"

@@ -21,8 +21,8 @@ from star_tvr.schemas.dataset import (
     rendered,
     sample_folder,
     sample_id,
-    write_whole,
 )
+from star_tvr.schemas.files import write_whole
 from star_tvr.schemas.records import Pair
 
 FILES = {"sample.json": b"{}", "initial-center.png": b"picture"}

@@ -15,7 +15,7 @@ from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import rasterize
 from star_tvr.schemas.config import load_config
-from star_tvr.schemas.dataset import Dataset, commit_sample, dumps, manifest, sample_id
+from star_tvr.schemas.dataset import Dataset, Manifest, commit_sample, dumps, sample_id
 from star_tvr.schemas.records import Image, ObjectView, Pair, Sample
 
 WIDTH, HEIGHT = 64, 48
@@ -106,7 +106,7 @@ def make_dataset(root: Path, preset: str = "star") -> Dataset:
     """A data set of TRAIN + TEST samples with the splits train, test_id and test_ood."""
     config = make_config(preset)
     root.mkdir(parents=True)
-    (root / "dataset.json").write_text(dumps(manifest(config, {})))
+    (root / "dataset.json").write_text(dumps(Manifest.of(config, {}).to_json()))
     for index in range(TRAIN + TEST):
         commit_sample(root, sample_id(index), make_sample(config, index)[1])
     dataset = Dataset.open(root)

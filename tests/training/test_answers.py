@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from star_tvr.scenes.transformations import Transformation, answer_text
-from star_tvr.scenes.world import World
 from star_tvr.schemas.config import load_config
 from star_tvr.training.answers import (
     MAX_READ,
@@ -22,7 +21,7 @@ from star_tvr.training.answers import (
     parse_truth,
 )
 
-WORLD = World.from_config(load_config("trance")["world"])
+WORLD = load_config("trance").world
 CYAN = Transformation(2, "color", "cyan")
 SMALL = Transformation(0, "size", "small")
 

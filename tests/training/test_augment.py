@@ -15,7 +15,6 @@ from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.transformations import Transformation, replay
-from star_tvr.scenes.world import World
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.records import Pair, Sample
 from star_tvr.training.augment import check_directions, mirror, renumber, reverse
@@ -168,10 +167,8 @@ def test_directions_without_an_opposite_are_refused(samplers):
         for plan in map(sampler.plan, range(100))
         if any(t.value.startswith(("left", "right")) for t in plan.transformations)
     )
-    block = load_config("event", ["world.directions={left: [0, -1], behind: [-1, 0]}"])["world"]
-    poor = World.from_config(
-        {**block, "directions": {"left": [0, -1], "right": [0, 2], "behind": [-1, 0]}}
-    )
+    directions = {"left": (0, -1), "right": (0, 2), "behind": (-1, 0)}
+    poor = load_config("event").world.model_copy(update={"directions": directions})
     sample = labelled(moves, sampler.world)
     for function, name in ((mirror, "mirror"), (reverse, "reverse")):
         with pytest.raises(ConfigError, match=rf"^rows.{name}: .*world.directions has nothing"):

@@ -15,7 +15,7 @@ def plans(dataset):
 
 @pytest.fixture(scope="module")
 def found(dataset, plans):
-    attributes = dataset.config["transformations"]["attributes"]
+    attributes = dataset.config.transformations.attributes
     return {b.name: b for b in baselines(plans, dataset.world, attributes)}
 
 

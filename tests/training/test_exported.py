@@ -193,7 +193,7 @@ def test_an_export_that_is_older_than_a_key_is_read(copy):
 
     for path in copy.rglob("*.parquet"):
         damaged(path, older)
-    assert open_dataset(copy, SPLIT).config["render"]["guides"] is True
+    assert open_dataset(copy, SPLIT).config.render.guides is True
 
 
 def test_a_damaged_file_is_named(copy):

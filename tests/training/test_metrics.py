@@ -12,7 +12,6 @@ from scipy import stats
 
 from star_tvr.scenes.errors import DataError
 from star_tvr.scenes.states import SceneObject
-from star_tvr.scenes.world import World
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import dumps_line
 from star_tvr.schemas.records import Pair
@@ -36,7 +35,7 @@ from star_tvr.training.metrics import (
     table,
 )
 
-WORLD = World.from_config(load_config("trance")["world"])
+WORLD = load_config("trance").world
 ATTRIBUTES = ("color", "shape", "size", "material", "position")
 
 # Objects 0, 1 and 2 are in the visible area (up to 3.0); 3 is outside it, where 0 may go.

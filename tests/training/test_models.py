@@ -10,7 +10,6 @@ import sys
 import pytest
 
 from star_tvr.scenes.errors import ConfigError
-from star_tvr.scenes.world import World
 from star_tvr.schemas.config import load_config
 from star_tvr.training.errors import TrainingError
 from star_tvr.training.models import (
@@ -26,7 +25,7 @@ from star_tvr.training.models import (
     train_tokenizer,
 )
 
-WORLD = World.from_config(load_config("trance")["world"])
+WORLD = load_config("trance").world
 
 
 def digest(folder) -> str:
@@ -59,9 +58,8 @@ def test_tags_are_never_skipped_in_decoding(tiny):
 
 
 def test_a_word_that_a_user_adds_is_learned():
-    world = load_config("star")["world"]
-    world["colors"]["orange-red"] = [255, 69, 0]
-    tokenizer = train_tokenizer(World.from_config(world))
+    world = load_config("star", ["world.colors.orange-red=[255, 69, 0]"]).world
+    tokenizer = train_tokenizer(world)
     assert tokenizer.encode("0.color.orange-red").tokens[-1] == ".orange-red"
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from star_tvr.scenes.cameras import Camera
-from star_tvr.scenes.world import World
 from star_tvr.schemas.records import Pair
 from star_tvr.training.answers import parse
 from star_tvr.training.prompts import (
@@ -31,7 +30,7 @@ STYLES = [
 PAIR = Pair("000000", "center", "left")
 CONFIG = make_config()
 STATES = ("initial", "final")
-WORLD = World.from_config(CONFIG["world"])
+WORLD = CONFIG.world
 
 
 def words(messages) -> str:
@@ -140,7 +139,7 @@ def test_the_vocabulary_is_that_of_the_data_set():
 def test_objects_outside_are_listed_where_objects_move():
     config = make_config("event", ["objects.total=[8, 8]"])
     sample, _ = make_sample(config, 0)
-    world = World.from_config(config["world"])
+    world = config.world
     outside = [o for o in sample.plan.initial if not o.visible(world)]
     assert outside
     pair = Pair("000000", *(next(i.camera for i in sample.images if i.state == s) for s in STATES))
@@ -153,7 +152,7 @@ def test_objects_outside_are_listed_where_objects_move():
 
 def test_directions_are_explained_for_cameras_at_the_side():
     config = make_config("event")
-    world = World.from_config(config["world"])
+    world = config.world
     front = "\n".join(rules(world, config, Camera((9.0, 0.5, 6.0))))
     side = "\n".join(rules(world, config, Camera((0.0, 9.0, 6.0))))
     assert "degrees" not in front

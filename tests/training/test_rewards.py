@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.states import SceneObject
 from star_tvr.scenes.transformations import Transformation, TripletError
-from star_tvr.scenes.world import World
 from star_tvr.schemas.config import load_config
 from star_tvr.training.adapters import compute_score, verifiers_rewards
 from star_tvr.training.answers import compose
@@ -31,7 +30,7 @@ from star_tvr.training.rewards import (
 )
 
 CASES = yaml.safe_load(Path(__file__).with_name("reward_cases.yaml").read_text())
-WORLD = World.from_config(load_config("star")["world"])
+WORLD = load_config("star").world
 ATTRIBUTES = ("color", "shape", "size", "material")
 
 OPERATORS = {

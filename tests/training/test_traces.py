@@ -6,7 +6,6 @@ from itertools import product
 
 import pytest
 
-from star_tvr.scenes.world import World
 from star_tvr.schemas.records import Pair
 from star_tvr.training.traces import (
     MAX_READ,
@@ -25,7 +24,7 @@ STYLES = [TraceConfig(style, boxes=b) for style in ("trace", "compact") for b in
 def all_facts(preset, count):
     """The facts of every pair of the first samples of a preset."""
     config = make_config(preset, ["objects.visible=[1, 6]", "transformations.count=[1, 4]"])
-    world = World.from_config(config["world"])
+    world = config.world
     for index in range(count):
         sample, _ = make_sample(config, index)
         cameras = [[i.camera for i in sample.images if i.state == s] for s in ("initial", "final")]

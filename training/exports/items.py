@@ -74,8 +74,8 @@ def count(dataset: Dataset, parts: Sequence[Part]) -> int:
     total = 0
     for part in parts:
         if part.split is None:
-            cameras = dataset.config["cameras"]
-            total += len(dataset.ids()) * len(cameras["initial"]) * len(cameras["final"])
+            cameras = dataset.config.cameras
+            total += len(dataset.ids()) * len(cameras.initial) * len(cameras.final)
         else:
             with dataset.split_file(part.split).open("rb") as file:
                 total += sum(1 for line in file if line.strip())

@@ -31,7 +31,7 @@ def write(
     import pyarrow.parquet
 
     schema = features().arrow_schema
-    manifest = json.dumps(dataset.manifest, allow_nan=False, ensure_ascii=False)
+    manifest = json.dumps(dataset.manifest.to_json(), allow_nan=False, ensure_ascii=False)
     schema = schema.with_metadata({**schema.metadata, MANIFEST: manifest})
     configs: dict[str, dict[str, str]] = {}
     for part in parts:

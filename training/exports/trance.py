@@ -37,8 +37,8 @@ def write(
             f"{dataset.root}: has splits of {', '.join(schemes)}; TRANCE knows one scheme: name "
             f"its splits with --split"
         )
-    cameras = dataset.config["cameras"]
-    if cameras["initial"] != ["center"] or "center" not in cameras["final"]:
+    cameras = dataset.config.cameras
+    if cameras.initial != ("center",) or "center" not in cameras.final:
         raise ConfigError(
             f"{dataset.root}: TRANCE's loaders need views from camera center, at the start only "
             "from there; render with the preset star, trance, basic or event"

@@ -14,9 +14,10 @@ from typing import Any
 
 from star_tvr.scenes.errors import DataError, TvrError
 from star_tvr.scenes.world import ATTRIBUTES
-from star_tvr.schemas.checks import read_json, read_text
+from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.config import read_yaml
 from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.files import read_text
 from star_tvr.schemas.records import Pair
 from star_tvr.training.answers import parse_truth
 from star_tvr.training.exported import open_dataset

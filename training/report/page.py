@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from star_tvr.scenes.errors import DataError, TvrError
-from star_tvr.schemas.dataset import write_whole
+from star_tvr.schemas.files import write_whole
 from star_tvr.schemas.records import Pair
 from star_tvr.training.answers import completion_text, parse_truth
 from star_tvr.training.report import curves, gallery, plots, tables
