@@ -11,8 +11,8 @@ from star_tvr.generator.blender_process import (
     RenderJob,
     WorkerOptions,
 )
+from star_tvr.generator.dataset_writer import write_manifest
 from star_tvr.generator.failures import Failures
-from star_tvr.generator.render import write_manifest
 from star_tvr.scenes.errors import TvrError
 from star_tvr.schemas.config import Config
 

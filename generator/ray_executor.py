@@ -28,10 +28,9 @@ from star_tvr.generator.blender_process import (
     RenderJob,
     WorkerOptions,
 )
+from star_tvr.generator.dataset_writer import write_manifest, write_sample
 from star_tvr.generator.errors import RenderError
 from star_tvr.generator.failures import Failures
-from star_tvr.generator.render import write_manifest
-from star_tvr.generator.storage import store
 from star_tvr.scenes.errors import ConfigError, TvrError
 from star_tvr.schemas.config import Config
 from star_tvr.schemas.dataset import sample_folder, sample_id
@@ -170,7 +169,7 @@ def _render(
                 failures.add(result)
             elif result is not None:
                 sample, files = result
-                store(out, sample_id(sample.index), files)
+                write_sample(out, sample_id(sample.index), files)
                 failures.made += 1
                 yield sample
     failures.report()

@@ -3,26 +3,21 @@
 Samples are committed whole, so an interrupted run goes on where it stopped.
 """
 
-import platform
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from star_tvr.generator.blender_process import RenderJob
-from star_tvr.generator.stored import read_jobs, stored_job
-from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.generator.plan_files import read_jobs, stored_job
+from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.world import World
 from star_tvr.schemas.config import Config, change_config, load_config
 from star_tvr.schemas.dataset import (
     Dataset,
-    dumps,
-    manifest,
     rendered,
     sample_folder,
     sample_id,
-    write_whole,
 )
 from star_tvr.schemas.folders import refuse_other, was_begun
 
@@ -120,12 +115,13 @@ class RenderRequest:
             config = load_config(self.config or "star", self.overrides)
         wanted = self.indices(config)
         if self.plans is None:
-            return config, prepare(self.out, config, wanted, self.force), len(wanted)
+            return config, jobs_to_render(self.out, config, wanted, self.force), len(wanted)
         part = set(wanted)
         read = read_jobs(self.plans, World.from_config(config["world"]))
         read = [job for job in read if self.only is None or job.index in part]
         indices = [job.index for job in read]
-        missing = {j.index for j in prepare(self.out, config, indices, source=f"{self.plans}: id")}
+        left = jobs_to_render(self.out, config, indices, source=f"{self.plans}: id")
+        missing = {job.index for job in left}
         chosen = [job for job in read if job.index in part]  # where there is a shard, its own
         jobs = [job for job in chosen if self.force or job.index in missing]
         return config, jobs, len(chosen)
@@ -140,7 +136,7 @@ class RenderRequest:
         return parse_ids(self.only)
 
 
-def prepare(
+def jobs_to_render(
     out: Path,
     config: Config,
     wanted: Collection[int] | None = None,
@@ -175,29 +171,3 @@ def prepare(
         return [stored_job(out, index, world) for index in mine]
     whole = {s for s in rendered(out) if (sample_folder(out, s) / "sample.json").is_file()}
     return [RenderJob(index) for index in mine if sample_id(index) not in whole]
-
-
-def write_manifest(out: Path, config: Config) -> None:
-    """Make the folder and write its manifest, which covers what was asked for before, too.
-
-    Raises:
-        DataError: it cannot be written.
-    """
-    path = out / "dataset.json"
-    document = manifest(config, _versions())
-    if path.exists():
-        former = Dataset.open(out).manifest
-        if config["num_samples"] <= former["config"]["num_samples"]:
-            return
-        # What is there was made by the versions that are named there.
-        document = {**former, **{k: document[k] for k in ("config", "counts")}}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(path, dumps(document))
-    except OSError as problem:
-        raise DataError(f"{out}: cannot be written ({problem.strerror})") from None
-
-
-def _versions() -> dict[str, str]:
-    packages = ("star-tvr", "bpy", "numpy", "scipy", "pillow")
-    return {"python": platform.python_version(), **{p: version(p) for p in packages}}

@@ -1,12 +1,22 @@
-"""Putting samples on disk, and saying what was lacking when that fails."""
+"""Writing a data set: its manifest, and each sample whole or not at all."""
 
 import errno
+import platform
 import shutil
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from star_tvr.scenes.errors import DataError
-from star_tvr.schemas.dataset import commit_sample, sample_folder
+from star_tvr.schemas.config import Config
+from star_tvr.schemas.dataset import (
+    Dataset,
+    commit_sample,
+    dumps,
+    manifest,
+    sample_folder,
+    write_whole,
+)
 
 _CURES = {
     errno.ENOSPC: "make room, or name another folder",
@@ -17,7 +27,28 @@ _CURES = {
 }
 
 
-def store(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
+def write_manifest(out: Path, config: Config) -> None:
+    """Make the folder and write its manifest, which covers what was asked for before, too.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    path = out / "dataset.json"
+    document = manifest(config, _versions())
+    if path.exists():
+        former = Dataset.open(out).manifest
+        if config["num_samples"] <= former["config"]["num_samples"]:
+            return
+        # What is there was made by the versions that are named there.
+        document = {**former, **{k: document[k] for k in ("config", "counts")}}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(path, dumps(document))
+    except OSError as problem:
+        raise DataError(f"{out}: cannot be written ({problem.strerror})") from None
+
+
+def write_sample(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
     """Put the files of a sample into the data set: all of them, or none.
 
     Raises:
@@ -32,6 +63,11 @@ def store(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
             f"{sample_folder(root, sample)}: cannot be written ({problem.strerror}); "
             f"its {len(files)} files need {_megabytes(needed)}, {_free(root)} free; {cure}"
         ) from None
+
+
+def _versions() -> dict[str, str]:
+    packages = ("star-tvr", "bpy", "numpy", "scipy", "pillow")
+    return {"python": platform.python_version(), **{p: version(p) for p in packages}}
 
 
 def _free(root: Path) -> str:
