@@ -109,9 +109,10 @@ def render(
     """Render a data set, or whatever of it is missing."""
     from star_tvr.generator.blender import available_cores
     from star_tvr.generator.blender_process import WorkerOptions
+    from star_tvr.generator.dataset_writer import write_manifest
     from star_tvr.generator.executors import choose_executor
-    from star_tvr.generator.plans import write_plans
-    from star_tvr.generator.render import RenderRequest, write_manifest
+    from star_tvr.generator.plan_files import write_plans
+    from star_tvr.generator.render import RenderRequest
     from star_tvr.scenes.errors import ConfigError
     from star_tvr.schemas.card import write_card
 
@@ -234,12 +235,12 @@ def stats(
     from star_tvr.training import baselines
 
     opened = _open(dataset)
-    collector = measuring.Collector(opened)
+    accumulator = measuring.StatsAccumulator(opened)
     plans = []
     for sample in _progress(opened.samples(), "reading", len(opened.ids()), last=False):
-        collector.add(sample)
+        accumulator.update(sample)
         plans.append(sample.plan)
-    found = collector.result()
+    found = accumulator.compute()
     attributes = opened.config.transformations.attributes
     chance = baselines.baselines(plans, opened.world, attributes)
     if as_json:
@@ -274,7 +275,7 @@ def view(
 
         report = metrics.score_file(predictions, opened)
         said = {r.pair: judge("", r.completion, r.truth, r.right) for r in report.results}
-    page = gallery.Page(opened, out or dataset / "gallery.html", said)
+    page = gallery.Gallery(opened, out or dataset / "gallery.html", said)
     shown = page.choose(limit)
     for sample in _progress(map(opened.sample, shown), "reading", len(shown), last=False):
         page.add(sample)
@@ -486,7 +487,7 @@ def doctor(
 
     from star_tvr.generator import doctor as examination
 
-    findings = examination.examine()
+    findings = examination.check_system()
     if as_json:
         print(json.dumps(findings.to_json(), indent=1))
     else:

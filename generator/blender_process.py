@@ -14,8 +14,8 @@ from typing import Any
 import star_tvr
 from star_tvr.generator.blender import check_device, reproducible_command
 from star_tvr.generator.errors import RenderError
+from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import ConfigError, DataError, PlanError, TvrError
-from star_tvr.schemas.config import Config
 from star_tvr.schemas.dataset import remove_drafts, sample_id
 
 TRIES = 3
@@ -87,7 +87,11 @@ class BlenderProcess:
     """Makes samples in a process of its own. One thread uses it; any thread may stop it."""
 
     def __init__(
-        self, root: Path, config: Config, options: WorkerOptions, gpu_index: int | None = None
+        self,
+        root: Path,
+        config: DatasetConfig,
+        options: WorkerOptions,
+        gpu_index: int | None = None,
     ) -> None:
         """Prepare; nothing is started yet.
 

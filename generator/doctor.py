@@ -74,7 +74,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Report:
+class SystemReport:
     """The whole answer."""
 
     machine: Machine
@@ -91,21 +91,21 @@ class Report:
         return {"ok": self.ok, **asdict(self)}
 
 
-def examine(folder: Path = Path()) -> Report:
+def check_system(folder: Path = Path()) -> SystemReport:
     """Look at this machine; `folder` is where free disk space is asked for."""
     with ThreadPoolExecutor() as pool:  # both wait for a process of their own
         rendering = pool.submit(_ask, "rendering")
         training = pool.submit(_ask, "training")
     missing = {name: blender.PACKAGES[name] for name in blender.missing_libraries()}
     versions = {name: _version(name) for name in LIBRARIES}
-    return Report(
+    return SystemReport(
         _machine(folder),
         Rendering(**rendering.result(), missing=missing),
         Training(**training.result(), versions=versions),
     )
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: SystemReport, console: Console) -> None:
     """Print the report as a table, and one line for what is to be done."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in _rows(report):
@@ -119,7 +119,7 @@ def show(report: Report, console: Console) -> None:
             console.print(f"[green]can {work}[/green]")
 
 
-def _rows(report: Report) -> list[tuple[str, str]]:
+def _rows(report: SystemReport) -> list[tuple[str, str]]:
     machine, rendering, training = report.machine, report.rendering, report.training
     memory = "unknown" if machine.memory is None else f"{machine.memory:.1f} GiB"
     rows = [

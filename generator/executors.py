@@ -6,11 +6,11 @@ from pathlib import Path
 
 from star_tvr.generator import local_executor, ray_executor
 from star_tvr.generator.blender_process import RenderedSample, RenderJob, WorkerOptions
+from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import ConfigError
-from star_tvr.schemas.config import Config
 
 Executor = Callable[
-    [Path, Config, Sequence[RenderJob], int | None, WorkerOptions], Iterator[RenderedSample]
+    [Path, DatasetConfig, Sequence[RenderJob], int | None, WorkerOptions], Iterator[RenderedSample]
 ]
 """Makes samples in a folder, with so many workers, and yields each once it is there."""
 

@@ -21,8 +21,8 @@ import PIL.Image
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from star_tvr.generator.difficulty import angle_of, difficulty
-from star_tvr.generator.stats import Collector, figures
+from star_tvr.generator.difficulty import difficulty, view_angle
+from star_tvr.generator.stats import StatsAccumulator, figures
 from star_tvr.scenes.errors import DataError
 from star_tvr.scenes.language import answer_words
 from star_tvr.scenes.states import visible_objects
@@ -43,8 +43,8 @@ EMBED = 8_000_000
 """Full pictures and masks are in the page if all together have at most this many bytes."""
 
 
-class Answer(Protocol):
-    """What somebody answered to a question, marked.
+class ScoredAnswer(Protocol):
+    """An answer to a question, scored.
 
     Attributes:
         right: whether it is right; None if that is not known.
@@ -67,16 +67,16 @@ class Answer(Protocol):
     def text(self) -> str | None: ...  # noqa: D102
 
 
-class Page:
+class Gallery:
     """A gallery in the making; samples are added one at a time.
 
     Args:
         dataset: what to show.
         path: the file to write; pictures are linked relative to it.
-        answers: marked answers to some of the questions.
+        answers: scored answers to some of the questions.
     """
 
-    def __init__(self, dataset: Dataset, path: Path, answers: Mapping[Pair, Answer]) -> None:
+    def __init__(self, dataset: Dataset, path: Path, answers: Mapping[Pair, ScoredAnswer]) -> None:
         self._dataset = dataset
         self._path = Path(path)
         self._answers = answers
@@ -85,7 +85,7 @@ class Page:
         for name in dataset.split_names():
             for pair in dataset.split(name):
                 self._splits.setdefault(pair, []).append(name)
-        self._stats = Collector(dataset)
+        self._stats = StatsAccumulator(dataset)
         self._samples: list[dict[str, Any]] = []
         self._bytes = 0
 
@@ -96,7 +96,7 @@ class Page:
 
     def add(self, sample: Sample) -> None:
         """Take in a sample."""
-        self._stats.add(sample)
+        self._stats.update(sample)
         plan, world = sample.plan, self._dataset.world
         folder = self._dataset.folder(sample.id)
         small = [image for image in sample.images if image.state in ("initial", "final")]
@@ -129,7 +129,7 @@ class Page:
         document: dict[str, Any] = {
             "initial": pair.initial,
             "final": pair.final,
-            "angle": angle_of(sample, pair),
+            "angle": view_angle(sample, pair),
             "difficulty": difficulty(sample, pair, self._dataset.world),
             "splits": self._splits.get(pair, []),
         }
@@ -157,7 +157,7 @@ class Page:
         Raises:
             DataError: there are none, or the file cannot be written.
         """
-        stats = self._stats.result()
+        stats = self._stats.compute()
         embedded = self._bytes <= EMBED
         if embedded:
             for sample in self._samples:
@@ -174,7 +174,7 @@ class Page:
             "colors": {k: list(v) for k, v in self._dataset.world.colors.items()},
             "samples": self._samples,
         }
-        html = render(
+        html = render_html(
             data,
             total=len(self._ids),
             figures={name: _url(png, "png") for name, png in figures(stats).items()},
@@ -187,7 +187,7 @@ class Page:
         return self._path
 
 
-def render(data: Mapping[str, Any], total: int, figures: Mapping[str, str]) -> str:
+def render_html(data: Mapping[str, Any], total: int, figures: Mapping[str, str]) -> str:
     """The HTML text.
 
     Args:

@@ -27,7 +27,7 @@ from star_tvr.scenes.visibility import rasterize
 from star_tvr.scenes.world import World
 from star_tvr.schemas.card import write_card
 from star_tvr.schemas.checks import read_json
-from star_tvr.schemas.config import Config, load_config
+from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import (
     Dataset,
     Manifest,
@@ -106,7 +106,7 @@ class Importer:
     attributes: tuple[str, ...]
     strict: bool
     total: int
-    config: Config
+    config: DatasetConfig
     estimated: tuple[str, ...]
     rules: Counter[str] = field(default_factory=Counter)
 
@@ -280,7 +280,7 @@ def _config(
     size: tuple[int, int],
     attributes: tuple[str, ...],
     total: int,
-) -> Config:
+) -> DatasetConfig:
     """The configuration of the data set that comes out.
 
     The directions are those in which the recorded moves lead where they are recorded to.
@@ -329,7 +329,7 @@ def _only(document: dict[str, Any], attributes: tuple[str, ...]) -> bool:
     return all(t["attr"] in attributes for t in document["transformations"])
 
 
-def checked_plan(document: dict[str, Any], where: str, world: World, config: Config) -> Plan:
+def checked_plan(document: dict[str, Any], where: str, world: World, config: DatasetConfig) -> Plan:
     """The plan of a sample whose transformations lead from its first state to its last.
 
     Raises:

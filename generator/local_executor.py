@@ -11,15 +11,15 @@ from star_tvr.generator.blender_process import (
     RenderJob,
     WorkerOptions,
 )
+from star_tvr.generator.dataset_writer import write_manifest
 from star_tvr.generator.failures import Failures
-from star_tvr.generator.render import write_manifest
+from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import TvrError
-from star_tvr.schemas.config import Config
 
 
 def render(
     out: Path,
-    config: Config,
+    config: DatasetConfig,
     jobs: Sequence[RenderJob],
     workers: int | None = None,
     options: WorkerOptions | None = None,

@@ -28,12 +28,11 @@ from star_tvr.generator.blender_process import (
     RenderJob,
     WorkerOptions,
 )
+from star_tvr.generator.dataset_writer import write_manifest, write_sample
 from star_tvr.generator.errors import RenderError
 from star_tvr.generator.failures import Failures
-from star_tvr.generator.render import write_manifest
-from star_tvr.generator.storage import store
+from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import ConfigError, TvrError
-from star_tvr.schemas.config import Config
 from star_tvr.schemas.dataset import sample_folder, sample_id
 
 
@@ -56,7 +55,7 @@ class Attempts:
 class RenderActor:
     """What runs on a node: one Blender process, and a folder for what it makes."""
 
-    def __init__(self, config: Config, options: WorkerOptions) -> None:
+    def __init__(self, config: DatasetConfig, options: WorkerOptions) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="tvr-ray-")
         self.root = Path(self.folder.name) / "data"
         self.process = BlenderProcess(self.root, config, options)
@@ -93,7 +92,7 @@ def _begun_before(ray: Any, task: str) -> int:
 
 def render(
     out: Path,
-    config: Config,
+    config: DatasetConfig,
     jobs: Sequence[RenderJob],
     workers: int | None = None,
     options: WorkerOptions | None = None,
@@ -121,7 +120,7 @@ def render(
 def _render(
     ray: Any,
     out: Path,
-    config: Config,
+    config: DatasetConfig,
     jobs: Sequence[RenderJob],
     workers: int | None,
     options: WorkerOptions,
@@ -170,7 +169,7 @@ def _render(
                 failures.add(result)
             elif result is not None:
                 sample, files = result
-                store(out, sample_id(sample.index), files)
+                write_sample(out, sample_id(sample.index), files)
                 failures.made += 1
                 yield sample
     failures.report()

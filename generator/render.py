@@ -3,19 +3,22 @@
 Samples are committed whole, so an interrupted run goes on where it stopped.
 """
 
-import platform
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 
 from star_tvr.generator.blender_process import RenderJob
-from star_tvr.generator.stored import read_jobs, stored_job
-from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.generator.plan_files import read_jobs, stored_job
+from star_tvr.scenes.config import DatasetConfig
+from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.sampler import Sampler
-from star_tvr.schemas.config import Config, change_config, load_config
-from star_tvr.schemas.dataset import Dataset, Manifest, dumps, rendered, sample_folder, sample_id
-from star_tvr.schemas.files import write_whole
+from star_tvr.schemas.config import change_config, load_config
+from star_tvr.schemas.dataset import (
+    Dataset,
+    rendered,
+    sample_folder,
+    sample_id,
+)
 from star_tvr.schemas.folders import refuse_other, was_begun
 
 DIGITS = 18
@@ -96,7 +99,7 @@ class RenderRequest:
     plans: Path | None = None
     force: bool = False
 
-    def resolve(self) -> tuple[Config, list[RenderJob], int]:
+    def resolve(self) -> tuple[DatasetConfig, list[RenderJob], int]:
         """The resolved configuration, what is to be made, and how many samples were asked for.
 
         Nothing is written.
@@ -112,17 +115,18 @@ class RenderRequest:
             config = load_config(self.config or "star", self.overrides)
         wanted = self.indices(config)
         if self.plans is None:
-            return config, prepare(self.out, config, wanted, self.force), len(wanted)
+            return config, jobs_to_render(self.out, config, wanted, self.force), len(wanted)
         part = set(wanted)
         read = read_jobs(self.plans, config.world)
         read = [job for job in read if self.only is None or job.index in part]
         indices = [job.index for job in read]
-        missing = {j.index for j in prepare(self.out, config, indices, source=f"{self.plans}: id")}
+        left = jobs_to_render(self.out, config, indices, source=f"{self.plans}: id")
+        missing = {job.index for job in left}
         chosen = [job for job in read if job.index in part]  # where there is a shard, its own
         jobs = [job for job in chosen if self.force or job.index in missing]
         return config, jobs, len(chosen)
 
-    def indices(self, config: Config) -> Sequence[int]:
+    def indices(self, config: DatasetConfig) -> Sequence[int]:
         """The numbers of the samples that are asked for, there or not."""
         part = Shard.parse(self.shard)
         if self.only is None:
@@ -132,9 +136,9 @@ class RenderRequest:
         return parse_ids(self.only)
 
 
-def prepare(
+def jobs_to_render(
     out: Path,
-    config: Config,
+    config: DatasetConfig,
     wanted: Collection[int] | None = None,
     force: bool = False,
     source: str = "--only",
@@ -168,29 +172,3 @@ def prepare(
         return [stored_job(out, index, world) for index in mine]
     whole = {s for s in rendered(out) if (sample_folder(out, s) / "sample.json").is_file()}
     return [RenderJob(index) for index in mine if sample_id(index) not in whole]
-
-
-def write_manifest(out: Path, config: Config) -> None:
-    """Make the folder and write its manifest, which covers what was asked for before, too.
-
-    Raises:
-        DataError: it cannot be written.
-    """
-    path = out / "dataset.json"
-    manifest = Manifest.of(config, _versions())
-    if path.exists():
-        former = Dataset.open(out).manifest
-        if config.num_samples <= former.config.num_samples:
-            return
-        # What is there was made by the versions that are named there.
-        manifest = replace(manifest, versions=former.versions)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(path, dumps(manifest.to_json()))
-    except OSError as problem:
-        raise DataError(f"{out}: cannot be written ({problem.strerror})") from None
-
-
-def _versions() -> dict[str, str]:
-    packages = ("star-tvr", "bpy", "numpy", "scipy", "pillow")
-    return {"python": platform.python_version(), **{p: version(p) for p in packages}}

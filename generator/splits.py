@@ -9,8 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from star_tvr.generator.difficulty import RatedPair, Scene, scene_of
-from star_tvr.generator.schemes import SCHEMES, Options, Part
+from star_tvr.generator.split_schemes import (
+    SCHEMES,
+    RatedPair,
+    Scene,
+    SplitOptions,
+    SplitSpec,
+    scene_of,
+)
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.scenes.seeds import derive
 from star_tvr.scenes.world import World
@@ -29,7 +35,7 @@ class Division:
         unused: number of scenes in no split.
     """
 
-    options: Options
+    options: SplitOptions
     splits: Mapping[str, Sequence[RatedPair]]
     decided: Mapping[str, Any]
     unused: int
@@ -65,14 +71,13 @@ def split(
     """Divide a data set and write `splits/<scheme>/<split>.jsonl`.
 
     Args:
-        options: further fields of `Options`.
+        options: further fields of `SplitOptions`.
 
     Raises:
         ConfigError: unknown scheme, or one that this data set cannot give.
     """
-    division = divide(
-        read_scenes(dataset), dataset.world, Options(scheme, seed, **options), str(dataset.root)
-    )
+    chosen = SplitOptions(scheme, seed, **options)
+    division = divide(read_scenes(dataset), dataset.world, chosen, str(dataset.root))
     write(dataset, division)
     return {name: [r.pair for r in pairs] for name, pairs in division.splits.items()}
 
@@ -83,7 +88,7 @@ def read_scenes(dataset: Dataset) -> Iterator[Scene]:
     return (scene_of(sample, world) for sample in dataset.samples())
 
 
-def divide(scenes: Iterable[Scene], world: World, options: Options, where: str) -> Division:
+def divide(scenes: Iterable[Scene], world: World, options: SplitOptions, where: str) -> Division:
     """Divide scenes: a pure function of them and the options.
 
     Args:
@@ -138,7 +143,7 @@ def write(dataset: Dataset, division: Division, by_difficulty: bool = False) -> 
 
 
 def _allot(
-    parts: Mapping[str, Part], total: int, options: Options, where: str
+    parts: Mapping[str, SplitSpec], total: int, options: SplitOptions, where: str
 ) -> dict[str, list[Scene]]:
     """The scenes of every split that has any.
 
@@ -194,7 +199,7 @@ def _allot(
     return {name: scenes for name, scenes in chosen.items() if scenes}
 
 
-def _check_proportions(options: Options, parts: Iterable[str]) -> None:
+def _check_proportions(options: SplitOptions, parts: Iterable[str]) -> None:
     for name, value in options.proportions.items():
         if name not in parts:
             raise ConfigError(
@@ -254,11 +259,11 @@ OPTIONS = {
 
 def parse_options(
     scheme: str, seed: int, proportions: str, given: Mapping[str, str | int]
-) -> Options:
+) -> SplitOptions:
     """Options as they are written on the command line.
 
     Args:
-        given: values of the options that belong to one scheme, by their names in `Options`.
+        given: values of the options that belong to one scheme, by their names in `SplitOptions`.
 
     Raises:
         ConfigError: a text has another form, or an option is of another scheme.
@@ -272,7 +277,7 @@ def parse_options(
             raise ConfigError(f"{option}: is for --scheme {OPTIONS[name]}, not for {scheme}")
         parse = _PARSERS.get(name)
         parsed[name] = parse(str(value)) if parse else value
-    return Options(scheme, seed, parse_proportions(proportions), **parsed)
+    return SplitOptions(scheme, seed, parse_proportions(proportions), **parsed)
 
 
 def parse_proportions(text: str) -> dict[str, float]:

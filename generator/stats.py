@@ -16,7 +16,7 @@ import numpy as np
 from rich.columns import Columns
 from rich.table import Table
 
-from star_tvr.generator.difficulty import angle_of
+from star_tvr.generator.difficulty import view_angle
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import DataError
 from star_tvr.scenes.rules import move_type
@@ -123,7 +123,7 @@ class Stats:
         }
 
 
-class Collector:
+class StatsAccumulator:
     """Takes in samples one at a time; keeps numbers only."""
 
     def __init__(self, dataset: Dataset) -> None:
@@ -134,7 +134,7 @@ class Collector:
         self._indices: Counter[int] = Counter()
         self._fair_indices: dict[int, float] = {}
 
-    def add(self, sample: Sample) -> None:
+    def update(self, sample: Sample) -> None:
         """Count everything about a sample."""
         plan, world = sample.plan, self._dataset.world
         self._samples += 1
@@ -154,7 +154,7 @@ class Collector:
         self._number("length", "characters", len(answer_text(plan.transformations)))
         for pair in sample.pairs():
             same = "same camera" if pair.initial == pair.final else "other camera"
-            self._number("angle", same, angle_of(sample, pair))
+            self._number("angle", same, view_angle(sample, pair))
 
     def _add_index(self, changed: int, shown: Sequence[int], total: int) -> None:
         """An index, and the chance of every index had any of its kind been taken."""
@@ -187,7 +187,7 @@ class Collector:
     def _number(self, name: str, group: str, value: float) -> None:
         self._numbers.setdefault(name, {}).setdefault(group, array("f")).append(value)
 
-    def result(self) -> Stats:
+    def compute(self) -> Stats:
         """What the samples taken in so far are like.
 
         Raises:

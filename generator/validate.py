@@ -64,7 +64,7 @@ def validate(
     ids = dataset.ids()
     check = partial(_check_alone, str(dataset.root), pixels)
     owner: dict[str, str] = {}
-    views: dict[str, frozenset[View]] = {}
+    views: dict[str, frozenset[ImageKey]] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         results = pool.map(check, ids, chunksize=8) if workers > 1 else map(check, ids)
         for sample_id, (findings, scene, views[sample_id]) in zip(ids, results, strict=True):
@@ -75,13 +75,13 @@ def validate(
     yield "splits", list(_check_splits(dataset, views))
 
 
-View = tuple[str, str]
+ImageKey = tuple[str, str]
 """State and camera of an image."""
 
 
 def _check_alone(
     root: str, pixels: bool, sample_id: str
-) -> tuple[list[Finding], str | None, frozenset[View]]:
+) -> tuple[list[Finding], str | None, frozenset[ImageKey]]:
     """What a worker does: findings, a digest of the initial scene, and which images there are.
 
     Of a sample that cannot be read there is no digest, and no image.
@@ -290,7 +290,7 @@ def _check_counts(dataset: Dataset) -> Iterator[Finding]:
         yield Finding("data set", "counts.images", f"says {counts['images']}, not {images}")
 
 
-def _check_splits(dataset: Dataset, views: Mapping[str, frozenset[View]]) -> Iterator[Finding]:
+def _check_splits(dataset: Dataset, views: Mapping[str, frozenset[ImageKey]]) -> Iterator[Finding]:
     """Known samples and cameras only, and no scene in two splits of a scheme."""
     owner: dict[tuple[str, str], str] = {}
     for name in dataset.split_names():

@@ -18,24 +18,23 @@ from pathlib import Path
 from typing import Any
 
 from star_tvr.generator import blender
+from star_tvr.generator.dataset_writer import write_sample
 from star_tvr.generator.frames import DEPTH_SCALE, depth_steps, normal_colors, render_frame
 from star_tvr.generator.labels import image_labels
 from star_tvr.generator.stage import Stage
-from star_tvr.generator.storage import store
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import ConfigError, TvrError
 from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.seeds import derive
 from star_tvr.scenes.world import World
-from star_tvr.schemas.config import Config
 from star_tvr.schemas.dataset import dumps
 from star_tvr.schemas.pictures import encode_png
 from star_tvr.schemas.records import Sample, plan_from_json
 
 
-def make_sample(
-    stage: Stage, plan: Plan, world: World, config: Config, keep_blend: bool = False
+def render_sample(
+    stage: Stage, plan: Plan, world: World, config: DatasetConfig, keep_blend: bool = False
 ) -> dict[str, bytes]:
     """Render every view of a plan; the files of its folder by name.
 
@@ -135,8 +134,8 @@ def main() -> None:
         start = time.perf_counter()
         try:
             plan = plan_from_json(job["plan"]) if job["plan"] else sampler.plan(job["index"])
-            files = make_sample(stage, plan, sampler.world, config, order["keep_blend"])
-            store(root, plan.id, files)
+            files = render_sample(stage, plan, sampler.world, config, order["keep_blend"])
+            write_sample(root, plan.id, files)
         except TvrError as problem:
             reply(error=str(problem), kind=type(problem).__name__)
         else:

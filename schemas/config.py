@@ -204,6 +204,3 @@ def _without_removed(document: Document) -> Document:
         if isinstance(outer, dict) and isinstance(inner, dict):
             outer[key] = {k: v for k, v in inner.items() if v is not None}
     return result
-
-
-Config = DatasetConfig

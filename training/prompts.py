@@ -12,11 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from star_tvr.scenes.cameras import Camera
-from star_tvr.scenes.config import TransformationsConfig
+from star_tvr.scenes.config import DatasetConfig, TransformationsConfig
 from star_tvr.scenes.language import object_words
 from star_tvr.scenes.states import SceneObject
 from star_tvr.scenes.world import World
-from star_tvr.schemas.config import Config
 from star_tvr.schemas.records import Pair, Sample
 
 Style = Literal["full", "compact"]
@@ -87,7 +86,7 @@ def steps_text(boxes: bool) -> str:
 
 
 def build_prompt(
-    sample: Sample, pair: Pair, world: World, config: Config, style: PromptConfig
+    sample: Sample, pair: Pair, world: World, config: DatasetConfig, style: PromptConfig
 ) -> list[Message]:
     """The messages for one pair, with a placeholder part for each of the two images.
 
@@ -137,7 +136,7 @@ def build_prompt(
     ]
 
 
-def listed_objects(sample: Sample, world: World, config: Config) -> list[SceneObject]:
+def listed_objects(sample: Sample, world: World, config: DatasetConfig) -> list[SceneObject]:
     """The initial objects a question lists, by index.
 
     Those in the visible area; where objects can move, the others too, since one of them may have

@@ -17,13 +17,13 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.language import LOOKS_IN_WORDS, object_words
 from star_tvr.scenes.seeds import Key, stream
 from star_tvr.scenes.states import SceneObject
 from star_tvr.scenes.transformations import Transformation
 from star_tvr.scenes.visibility import REFERENCE_PIXELS
 from star_tvr.scenes.world import APPEARANCE, World
-from star_tvr.schemas.config import Config
 from star_tvr.schemas.records import Image, Pair, Sample
 
 Box = tuple[int, int, int, int]
@@ -114,7 +114,7 @@ class Facts:
         return frozenset((first.seen.keys() & second.seen.keys()) - self.changed)
 
 
-def facts_of(sample: Sample, pair: Pair, world: World, config: Config) -> Facts:
+def facts_of(sample: Sample, pair: Pair, world: World, config: DatasetConfig) -> Facts:
     """The facts of one pair, from the labels of its two images.
 
     Raises:
@@ -131,7 +131,7 @@ def facts_of(sample: Sample, pair: Pair, world: World, config: Config) -> Facts:
 
 
 def _picture(
-    image: Image, state: Sequence[SceneObject], changed: set[int], config: Config
+    image: Image, state: Sequence[SceneObject], changed: set[int], config: DatasetConfig
 ) -> Picture:
     least = config.visibility.min_pixels * image.width * image.height / REFERENCE_PIXELS
     shown = [o for o in image.objects if o.pixels > 0]

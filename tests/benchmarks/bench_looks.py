@@ -25,12 +25,13 @@ from star_tvr.generator import blender
 from star_tvr.generator.frames import render_frame
 from star_tvr.generator.stage import Stage
 from star_tvr.scenes.cameras import Camera
+from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.plan import Light
 from star_tvr.scenes.seeds import stream
 from star_tvr.scenes.states import SceneObject, State
 from star_tvr.scenes.visibility import rasterize
 from star_tvr.scenes.world import APPEARANCE, World
-from star_tvr.schemas.config import Config, load_config
+from star_tvr.schemas.config import load_config
 
 LEAST_PIXELS = 300
 LEAST_VISIBLE = 0.97
@@ -103,7 +104,7 @@ def outline(inside: NDArray[np.bool_]) -> Floats:
     return np.array([*reach / np.sqrt(len(rows)), np.log(len(rows)), *place])
 
 
-def collect(config: Config, frames: int) -> dict[str, NDArray[Any]]:
+def collect(config: DatasetConfig, frames: int) -> dict[str, NDArray[Any]]:
     """What is seen of n objects and what they are.
 
     `rows` (n, f) and `outlines` (n, g): features; `labels` (n, 4): the number of the value of every

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from star_tvr.generator import blender
+from star_tvr.generator.dataset_writer import write_sample
 from star_tvr.generator.stage import Stage
-from star_tvr.generator.storage import store
-from star_tvr.generator.worker import make_sample, resident
+from star_tvr.generator.worker import render_sample, resident
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.schemas.config import load_config
 
@@ -45,13 +45,13 @@ def measure(overrides: list[str], samples: int, out: Path) -> dict[str, Any]:
     sampler = Sampler.from_config(config)
     stage = TimedStage(config)
     plan = sampler.plan(samples)
-    make_sample(stage, plan, sampler.world, config)  # Blender loads what it needs
+    render_sample(stage, plan, sampler.world, config)  # Blender loads what it needs
     stage.rendering = 0.0
     frames = 0
     wall, cpu = time.perf_counter(), time.process_time()
     for index in range(samples):
         plan = sampler.plan(index)
-        store(out, plan.id, make_sample(stage, plan, sampler.world, config))
+        write_sample(out, plan.id, render_sample(stage, plan, sampler.world, config))
         frames += len(plan.views)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {
@@ -77,7 +77,7 @@ def growth(frames: int, at: list[int]) -> list[tuple[int, int, float]]:
         if done >= frames:
             break
         plan = sampler.plan(index)
-        make_sample(stage, plan, sampler.world, config)
+        render_sample(stage, plan, sampler.world, config)
         before, done = done, done + len(plan.views)
         if any(before < mark <= done for mark in at):
             now = time.process_time()

@@ -23,11 +23,12 @@ from rich.progress import track
 from rich.table import Table
 
 from star_tvr.generator.labels import image_labels
+from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.seeds import stream
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import rasterize
-from star_tvr.schemas.config import Config, load_config
+from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import Dataset, Manifest, commit_sample, dumps
 from star_tvr.schemas.records import Pair, Sample
 from star_tvr.training import grpo, runs
@@ -52,7 +53,7 @@ RENDER = {
 }
 
 
-def samples(config: Config, count: int) -> Iterator[tuple[Sample, dict[str, bytes]]]:
+def samples(config: DatasetConfig, count: int) -> Iterator[tuple[Sample, dict[str, bytes]]]:
     """Samples with labels from their geometry, and the names and bytes of their pictures."""
     sampler = Sampler.from_config(config)
     world = sampler.world

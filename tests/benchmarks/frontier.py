@@ -30,10 +30,11 @@ from scipy.ndimage import gaussian_filter
 from star_tvr.generator import blender
 from star_tvr.generator.frames import render_frame
 from star_tvr.generator.stage import Stage
+from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.states import visible_objects
-from star_tvr.schemas.config import QUALITIES, Config, load_config
+from star_tvr.schemas.config import QUALITIES, load_config
 
 SCENES = 8
 LEAST_GLASS = 3
@@ -61,7 +62,9 @@ class Shot:
 class Camera:
     """Takes the initial frame of plans at one setting, and remembers what it has taken."""
 
-    def __init__(self, config: Config, first_seed: int = 0, folder: Path | None = None) -> None:
+    def __init__(
+        self, config: DatasetConfig, first_seed: int = 0, folder: Path | None = None
+    ) -> None:
         """Nothing is rendered yet; Blender's scene is built when it is needed."""
         self._config, self._seed, self._folder = config, first_seed, folder
         self._stage: Stage | None = None
@@ -134,7 +137,7 @@ def settings_of(name: str) -> dict[str, Any]:
     return {"samples": samples, "adaptive": adaptive or "0", "denoise": last != "raw", **guides}
 
 
-def config_of(width: int, height: int, settings: Mapping[str, Any]) -> Config:
+def config_of(width: int, height: int, settings: Mapping[str, Any]) -> DatasetConfig:
     """`trance` at a size, with these `render` settings."""
     texts = [f"render.{k}={str(v).lower()}" for k, v in settings.items()]
     return load_config("trance", [f"image.width={width}", f"image.height={height}", *texts])

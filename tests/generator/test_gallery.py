@@ -419,10 +419,10 @@ def test_many_samples_are_linked(data, chrome, monkeypatch):
     monkeypatch.setattr(gallery, "EMBED", 1000)
     dataset = Dataset.open(data)
     sub = data.parent / "elsewhere"
-    page_of = gallery.Page(dataset, sub / "gallery.html", {})
-    for identifier in page_of.choose(3):
-        page_of.add(dataset.sample(identifier))
-    for page in opened(chrome, page_of.write()):
+    made = gallery.Gallery(dataset, sub / "gallery.html", {})
+    for identifier in made.choose(3):
+        made.add(dataset.sample(identifier))
+    for page in opened(chrome, made.write()):
         assert "holds 3 of the 8 samples" in page.find_element(By.CSS_SELECTOR, ".page").text
         enter(page)
         press(page, "m")
@@ -438,10 +438,10 @@ def test_pictures_that_are_gone(data, chrome, tmp_path, monkeypatch):
     copy = shutil.copytree(data, tmp_path / "copy")
     dataset = Dataset.open(copy)
     (dataset.folder("000001") / "initial-center.png").write_bytes(b"no picture")
-    page_of = gallery.Page(dataset, copy / "gallery.html", {})
+    made = gallery.Gallery(dataset, copy / "gallery.html", {})
     for sample in dataset.samples():
-        page_of.add(sample)
-    path = page_of.write()
+        made.add(sample)
+    path = made.write()
     (dataset.folder("000000") / "initial-center.png").unlink()
     chrome.get(path.as_uri())
     enter(chrome)

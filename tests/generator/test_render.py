@@ -17,7 +17,7 @@ from referencing import Registry, Resource
 
 from star_tvr.generator.blender_process import HOME
 from star_tvr.generator.local_executor import render as render_samples
-from star_tvr.generator.render import prepare
+from star_tvr.generator.render import jobs_to_render
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import Dataset
 from tests.generator.command import (
@@ -56,7 +56,7 @@ def test_a_folder_without_its_document_is_made_again(star, tmp_path):
     root = Path(shutil.copytree(star, tmp_path / "d"))
     before = contents(root)
     (root / "samples/00000/000005/sample.json").unlink()
-    assert [job.index for job in prepare(root, Dataset.open(root).config)] == [5]
+    assert [job.index for job in jobs_to_render(root, Dataset.open(root).config)] == [5]
     assert "1 samples rendered" in render(root, overrides=())
     assert contents(root) == before
 
@@ -198,7 +198,7 @@ def test_shards_at_the_same_time_make_the_same_data_set(tiny, tmp_path):
 
 def test_the_order_does_not_matter(tiny, tmp_path):
     config = load_config("basic", ["num_samples=10", *SMALLEST])
-    missing = prepare(tmp_path / "d", config)
+    missing = jobs_to_render(tmp_path / "d", config)
     assert [job.index for job in missing] == list(range(10))
     made = [m.index for m in render_samples(tmp_path / "d", config, missing[::-1], workers=1)]
     assert made == list(range(10))[::-1]

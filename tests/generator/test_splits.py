@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from star_tvr.generator.difficulty import RatedPair, Scene, scene_of
-from star_tvr.generator.schemes import SCHEMES, Options
+from star_tvr.generator.split_schemes import SCHEMES, RatedPair, Scene, SplitOptions, scene_of
 from star_tvr.generator.splits import divide, parse_hold_out, parse_proportions, split, stratify
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.world import APPEARANCE, ATTRIBUTES
@@ -56,7 +55,7 @@ def make_scenes(count, views=(0.0, 34.0, 36.0), looks_of=None):
 
 
 def divided(scenes, scheme="cross-view", **options):
-    division = divide(scenes, WORLD, Options(scheme, **options), "data")
+    division = divide(scenes, WORLD, SplitOptions(scheme, **options), "data")
     return division, {
         name: {r.pair.sample for r in pairs} for name, pairs in division.splits.items()
     }
@@ -232,7 +231,7 @@ def test_cross_view(star):
     world = dataset.world
     for seed in range(20):
         division = divide(
-            (scene_of(s, world) for s in dataset.samples()), world, Options(seed=seed), "data"
+            (scene_of(s, world) for s in dataset.samples()), world, SplitOptions(seed=seed), "data"
         )
         assert list(division.splits) == NAMES
         for name, pairs in division.splits.items():

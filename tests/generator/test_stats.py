@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from star_tvr.generator.stats import Collector, Distribution, Marginal, figures, tables
+from star_tvr.generator.stats import Distribution, Marginal, StatsAccumulator, figures, tables
 from star_tvr.schemas.dataset import Dataset
 from tests.generator.command import documents, refused, tvr
 
@@ -16,19 +16,19 @@ from tests.generator.command import documents, refused, tvr
 @pytest.fixture(scope="module")
 def stats(star):
     dataset = Dataset.open(star)
-    collector = Collector(dataset)
+    accumulator = StatsAccumulator(dataset)
     for sample in dataset.samples():
-        collector.add(sample)
-    return collector.result()
+        accumulator.update(sample)
+    return accumulator.compute()
 
 
 @pytest.fixture(scope="module")
 def moves(tiny):
     dataset = Dataset.open(tiny)
-    collector = Collector(dataset)
+    accumulator = StatsAccumulator(dataset)
     for sample in dataset.samples():
-        collector.add(sample)
-    return collector.result()
+        accumulator.update(sample)
+    return accumulator.compute()
 
 
 def marginal(stats, name):

@@ -14,9 +14,9 @@ import PIL.Image
 import pytest
 
 from star_tvr.generator.blender_process import HOME, BlenderProcess, RenderJob, WorkerOptions
+from star_tvr.generator.dataset_writer import write_sample
 from star_tvr.generator.errors import RenderError
 from star_tvr.generator.local_executor import render as render_samples
-from star_tvr.generator.storage import store
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.config import QUALITIES, load_config
 from star_tvr.schemas.dataset import Dataset
@@ -425,9 +425,9 @@ def test_what_does_not_fit_on_a_small_disk_is_not_there_at_all(tmp_path):
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("this system does not let us mount a disk")
     try:
-        store(disk, "000000", {"a.png": bytes(100_000)})
+        write_sample(disk, "000000", {"a.png": bytes(100_000)})
         with pytest.raises(DataError, match=r"000001: .*2 files need 0.40 MB.*free; make room"):
-            store(disk, "000001", {"a.png": bytes(100_000), "b.png": bytes(300_000)})
+            write_sample(disk, "000001", {"a.png": bytes(100_000), "b.png": bytes(300_000)})
         assert [p.name for p in (disk / "samples/00000").iterdir()] == ["000000"]
     finally:
         subprocess.run(["umount", str(disk)], check=True)

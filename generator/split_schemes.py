@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any, NamedTuple
 
-from star_tvr.generator.difficulty import RatedPair, Scene
+from star_tvr.generator.difficulty import difficulty, view_angle
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.seeds import shuffled
+from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.world import APPEARANCE, World
+from star_tvr.schemas.records import Pair, Sample
 
 ANGLES = (15, 45, 90, 135)
 """Degrees between the bins of `view-angle`."""
@@ -20,8 +22,60 @@ LEAST_TRAINABLE = 0.5
 """`compositional` chooses so few combinations that this share of the scenes has none of them."""
 
 
+class RatedPair(NamedTuple):
+    """A pair, the angle between its views in degrees, and its difficulty from 0 to 1."""
+
+    pair: Pair
+    angle: float
+    difficulty: float
+
+
 @dataclass(frozen=True)
-class Options:
+class Scene:
+    """What dividing needs to know about a sample.
+
+    Attributes:
+        objects: number of objects visible at the start.
+        transformations: number of transformations.
+        attributes: those that change.
+        appearances: values of `APPEARANCE` of every object in every state, also of those that are
+            not visible.
+        pairs: every combination of an initial and a final image.
+    """
+
+    id: str
+    objects: int
+    transformations: int
+    attributes: frozenset[str]
+    appearances: frozenset[tuple[str, ...]]
+    pairs: tuple[RatedPair, ...]
+
+    @property
+    def labels(self) -> tuple[tuple[str, int | str], ...]:
+        """What every split should have its share of."""
+        counts = (("objects", self.objects), ("transformations", self.transformations))
+        return (*counts, *(("attribute", a) for a in sorted(self.attributes)))
+
+
+def scene_of(sample: Sample, world: World) -> Scene:
+    """What dividing needs to know about a sample."""
+    plan = sample.plan
+    appearances = {tuple(getattr(o, a) for a in APPEARANCE) for s in plan.states(world) for o in s}
+    return Scene(
+        id=sample.id,
+        objects=len(visible_objects(plan.initial, world)),
+        transformations=len(plan.transformations),
+        attributes=frozenset(t.attribute for t in plan.transformations),
+        appearances=frozenset(appearances),
+        pairs=tuple(
+            RatedPair(pair, view_angle(sample, pair), difficulty(sample, pair, world))
+            for pair in sample.pairs()
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class SplitOptions:
     """How to divide.
 
     Attributes:
@@ -43,7 +97,7 @@ class Options:
     hold_out: tuple[tuple[str, str], ...] = ()
 
 
-class Part(NamedTuple):
+class SplitSpec(NamedTuple):
     """One split of a scheme.
 
     Attributes:
@@ -57,11 +111,13 @@ class Part(NamedTuple):
     shows: Callable[[RatedPair], bool] = lambda rated: True
 
 
-Recipe = tuple[dict[str, Part], dict[str, Any]]
+SchemeSplits = tuple[dict[str, SplitSpec], dict[str, Any]]
 """The splits by name, `train` first, and what the scheme has decided by itself."""
 
 
-def _cross_view(scenes: Sequence[Scene], world: World, options: Options, where: str) -> Recipe:
+def _cross_view(
+    scenes: Sequence[Scene], world: World, options: SplitOptions, where: str
+) -> SchemeSplits:
     """The paper's scheme: train, val and test_id see one view twice; test_ood another at the end.
 
     With the preset `star` a scene of test_ood gives two pairs, so that test_id and test_ood
@@ -81,23 +137,27 @@ def _cross_view(scenes: Sequence[Scene], world: World, options: Options, where: 
                 f"cameras.final do not give; render with the preset star, trance or random-view"
             )
     return {
-        "train": Part(0, scenes, same),
-        "val": Part(0.1, scenes, same),
-        "test_id": Part(0.15, scenes, same),
-        "test_ood": Part(0.15, scenes, other),
+        "train": SplitSpec(0, scenes, same),
+        "val": SplitSpec(0.1, scenes, same),
+        "test_id": SplitSpec(0.15, scenes, same),
+        "test_ood": SplitSpec(0.15, scenes, other),
     }, {}
 
 
-def _random(scenes: Sequence[Scene], world: World, options: Options, where: str) -> Recipe:
+def _random(
+    scenes: Sequence[Scene], world: World, options: SplitOptions, where: str
+) -> SchemeSplits:
     """Scenes alone are kept apart: every split shows all pairs of its scenes."""
     return {
-        "train": Part(0, scenes),
-        "val": Part(0.1, scenes),
-        "test_id": Part(0.3, scenes),
+        "train": SplitSpec(0, scenes),
+        "val": SplitSpec(0.1, scenes),
+        "test_id": SplitSpec(0.3, scenes),
     }, {}
 
 
-def _view_angle(scenes: Sequence[Scene], world: World, options: Options, where: str) -> Recipe:
+def _view_angle(
+    scenes: Sequence[Scene], world: World, options: SplitOptions, where: str
+) -> SchemeSplits:
     """Train on the smallest angles between the two views; one test for every bin of angles."""
     edges = (0, *options.angles, 180)
     if any(a >= b for a, b in zip(edges, edges[1:], strict=False)):
@@ -105,7 +165,7 @@ def _view_angle(scenes: Sequence[Scene], world: World, options: Options, where: 
             f"--angles {','.join(map(str, options.angles))}: write rising whole numbers of degrees "
             "between 0 and 180, such as 15,45,90"
         )
-    bins: dict[str, Part] = {}
+    bins: dict[str, SplitSpec] = {}
     for low, high in zip(edges, edges[1:], strict=False):
 
         def shows(rated: RatedPair, low: int = low, high: int = high) -> bool:
@@ -113,7 +173,7 @@ def _view_angle(scenes: Sequence[Scene], world: World, options: Options, where: 
 
         pool = [scene for scene in scenes if any(map(shows, scene.pairs))]
         if pool:
-            bins[f"test_{low:03}-{high:03}"] = Part(0, pool, shows)
+            bins[f"test_{low:03}-{high:03}"] = SplitSpec(0, pool, shows)
     if len(bins) < 2:
         angles = sorted(r.angle for scene in scenes for r in scene.pairs) or [0]
         raise ConfigError(
@@ -123,11 +183,14 @@ def _view_angle(scenes: Sequence[Scene], world: World, options: Options, where: 
         )
     _, first, shows_first = next(iter(bins.values()))
     tests = {name: part._replace(share=0.3 / len(bins)) for name, part in bins.items()}
-    training = {"train": Part(0, first, shows_first), "val": Part(0.1, first, shows_first)}
-    return {**training, **tests}, {"angles": list(options.angles)}
+    train = SplitSpec(0, first, shows_first)
+    parts = {"train": train, "val": train._replace(share=0.1), **tests}
+    return parts, {"angles": list(options.angles)}
 
 
-def _objects(scenes: Sequence[Scene], world: World, options: Options, where: str) -> Recipe:
+def _objects(
+    scenes: Sequence[Scene], world: World, options: SplitOptions, where: str
+) -> SchemeSplits:
     """Train on scenes with few objects, test on such scenes and on those with many."""
     counts = sorted({scene.objects for scene in scenes}) or [0]
     most = options.max_objects
@@ -142,16 +205,18 @@ def _objects(scenes: Sequence[Scene], world: World, options: Options, where: str
             "render with a wider range objects.visible"
         )
     return {
-        "train": Part(0, few),
-        "val": Part(0.1, few),
-        "test_id": Part(0.15, few),
-        "test_ood": Part(0, many),
+        "train": SplitSpec(0, few),
+        "val": SplitSpec(0.1, few),
+        "test_id": SplitSpec(0.15, few),
+        "test_ood": SplitSpec(0, many),
     }, {"max_objects": most}
 
 
-def _compositional(scenes: Sequence[Scene], world: World, options: Options, where: str) -> Recipe:
+def _compositional(
+    scenes: Sequence[Scene], world: World, options: SplitOptions, where: str
+) -> SchemeSplits:
     """Train without some combinations of two attributes, as CLEVR's CoGenT; test on them."""
-    first, second = (_place(attribute) for attribute in options.attributes)
+    first, second = (_attribute_index(attribute) for attribute in options.attributes)
     if first == second:
         raise ConfigError(f"--attributes {','.join(options.attributes)}: name two different ones")
 
@@ -181,14 +246,14 @@ def _compositional(scenes: Sequence[Scene], world: World, options: Options, wher
             f"{which} some of {words}; choose others with --hold-out"
         )
     return {
-        "train": Part(0, without),
-        "val": Part(0.1, without),
-        "test_id": Part(0.15, without),
-        "test_ood": Part(0, having),
+        "train": SplitSpec(0, without),
+        "val": SplitSpec(0.1, without),
+        "test_id": SplitSpec(0.15, without),
+        "test_ood": SplitSpec(0, having),
     }, {"attributes": list(options.attributes), "hold_out": [list(c) for c in held]}
 
 
-def _place(attribute: str) -> int:
+def _attribute_index(attribute: str) -> int:
     if attribute not in APPEARANCE:
         raise ConfigError(
             f"--attributes {attribute}: is unknown; known are {', '.join(APPEARANCE)}"
@@ -215,7 +280,7 @@ def _check_hold_out(
                 )
 
 
-def _choose_hold_out(options: Options, world: World) -> list[tuple[str, str]]:
+def _choose_hold_out(options: SplitOptions, world: World) -> list[tuple[str, str]]:
     """One combination for each value of the first attribute, with different partners."""
     firsts, seconds = (world.values(attribute) for attribute in options.attributes)
     if min(len(firsts), len(seconds)) < 2:
@@ -227,7 +292,7 @@ def _choose_hold_out(options: Options, world: World) -> list[tuple[str, str]]:
     return [held[k] for k in shuffled(len(held), options.seed, "dropped")]
 
 
-SCHEMES: Mapping[str, Callable[[Sequence[Scene], World, Options, str], Recipe]] = {
+SCHEMES: Mapping[str, Callable[[Sequence[Scene], World, SplitOptions, str], SchemeSplits]] = {
     "cross-view": _cross_view,
     "view-angle": _view_angle,
     "objects": _objects,

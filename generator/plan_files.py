@@ -1,4 +1,7 @@
-"""Writing plans without rendering them: `plans/00000.jsonl` and so on, 1,000 to a file."""
+"""Files of plans: `plans/00000.jsonl` and so on, 1,000 to a file, and every `sample.json`.
+
+Plans are written without being rendered, and read to be rendered.
+"""
 
 import fcntl
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,22 +10,31 @@ from functools import cache
 from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
+from star_tvr.generator.blender_process import RenderJob
 from star_tvr.scenes.config import DatasetConfig
-from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.errors import DataError, TvrError
+from star_tvr.scenes.rules import check_plan
 from star_tvr.scenes.sampler import Sampler
-from star_tvr.schemas.checks import parse_json
-from star_tvr.schemas.config import Config
-from star_tvr.schemas.dataset import SAMPLES_PER_FOLDER, dumps_line
+from star_tvr.scenes.world import World
+from star_tvr.schemas.checks import check, parse_json
+from star_tvr.schemas.dataset import (
+    SAMPLES_PER_FOLDER,
+    dumps_line,
+    refuse_newer,
+    sample_folder,
+    sample_id,
+)
 from star_tvr.schemas.files import read_text, write_whole
-from star_tvr.schemas.records import plan_to_json
+from star_tvr.schemas.records import plan_from_json, plan_to_json
 
 CHUNK = 50
 """Samples planned by a worker at a time."""
 
 
 def write_plans(
-    out: Path, config: Config, indices: Sequence[int], workers: int = 1, force: bool = False
+    out: Path, config: DatasetConfig, indices: Sequence[int], workers: int = 1, force: bool = False
 ) -> Iterator[int]:
     """Plan samples and write them; yields every index once it is in its file.
 
@@ -90,3 +102,49 @@ def _id(line: str, path: Path) -> int:
         return int(document["id"])
     except (KeyError, TypeError, ValueError):
         raise DataError(f"{path}: holds a line that is no plan; delete the file") from None
+
+
+def read_jobs(path: Path, world: World) -> list[RenderJob]:
+    """The samples that a file describes: a `sample.json`, or JSON Lines of plans.
+
+    Raises:
+        DataError: the file is unreadable, from a newer version, or names what `world` lacks.
+    """
+    text = read_text(path)
+    if path.suffix == ".jsonl":
+        lines = [(f"{path}, line {n}", t) for n, t in enumerate(text.split("\n"), 1) if t.strip()]
+    else:
+        lines = [(str(path), text)]
+    jobs = [_job(parse_json(line, where), where, world) for where, line in lines]
+    if not jobs:
+        raise DataError(f"{path}: holds no plan")
+    return jobs
+
+
+def stored_job(root: Path, index: int, world: World) -> RenderJob:
+    """The job that renders a sample after its own `sample.json`, if it has one.
+
+    Raises:
+        DataError: the file is damaged or names what `world` lacks; says how to do without it.
+    """
+    path = sample_folder(root, sample_id(index)) / "sample.json"
+    if not path.exists():
+        return RenderJob(index)
+    try:
+        (job,) = read_jobs(path, world)
+        if job.index != index:
+            raise DataError(f"{path}: id: is {sample_id(job.index)}, not {sample_id(index)}")
+    except DataError as problem:
+        raise DataError(f"{problem}; delete {path.parent} to plan the sample anew") from None
+    return job
+
+
+def _job(document: Any, where: str, world: World) -> RenderJob:
+    refuse_newer(document, Path(where))
+    check(document, "plan", where)
+    try:
+        plan = plan_from_json(document)
+    except TvrError as problem:
+        raise DataError(f"{where}: cameras: {problem}") from None
+    check_plan(plan, world, where)
+    return RenderJob(int(document["id"]), document)
