@@ -10,9 +10,10 @@ import platform
 import queue
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from star_tvr.generator.errors import RenderError
@@ -376,8 +377,11 @@ class _Worker(threading.Thread):
 
 
 def _versions() -> dict[str, str]:
-    packages = ("star-tvr", "bpy", "numpy", "scipy", "pillow")
-    return {"python": platform.python_version(), **{p: version(p) for p in packages}}
+    found = {"python": platform.python_version()}
+    for package in ("star-tvr", "bpy", "numpy", "scipy", "pillow"):
+        with suppress(PackageNotFoundError):  # plans alone are made without Blender
+            found[package] = version(package)
+    return found
 
 
 def _refuse_difference(former: Config, config: Config, out: Path) -> None:
