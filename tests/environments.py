@@ -36,7 +36,7 @@ def build(folder: Path, *options: str) -> Path:
 def newer_python() -> str | None:
     """A Python from 3.12 on, of those on the PATH and pyenv's."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    found = sorted(pyenv.glob("versions/3.1[23].*/bin/python"), reverse=True)
+    found = sorted(pyenv.glob("versions/*/bin/python3.1[23]"), reverse=True)
     for python in ("python3.13", "python3.12", *map(str, found)):
         if shutil.which(python):  # pyenv has commands that only say where the real ones are
             code = "import sys; sys.exit(sys.version_info < (3, 12))"
@@ -53,7 +53,7 @@ def environment(wheel: Path, extras: str = "", python: str = sys.executable) -> 
         extras: such as `render` or `train,ask`.
         python: to make the environment of.
     """
-    folder = KEPT / (extras or "core")
+    folder = KEPT / f"{extras or 'core'}-{Path(python).name}"
     KEPT.mkdir(exist_ok=True)
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
