@@ -4,7 +4,7 @@
 BIN := .venv/bin
 JOBS ?= 2
 
-.PHONY: help setup setup-tests demo proof test lint format bench constraints clean distclean
+.PHONY: help setup setup-tests demo proof test lint format bench sizes constraints clean distclean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,6 +36,9 @@ format: setup  ## put the code into the form that lint wants
 bench: setup  ## run tests/benchmarks/bench_*.py (frontier.py takes an hour by itself)
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
+sizes: setup  ## install every extra into an environment of its own; print what it weighs
+	@$(BIN)/python -m tests.environments
+
 constraints:  ## pin what is in .venv now (first upgrade there what you want to upgrade)
 	@{ grep '^#' constraints.txt; \
 	   $(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.new
@@ -43,7 +46,7 @@ constraints:  ## pin what is in .venv now (first upgrade there what you want to 
 
 clean:  ## remove caches, build products and the demo's output
 	rm -rf build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +
 
-distclean: clean  ## remove .venv and the proof's folder as well
-	rm -rf .venv proof
+distclean: clean  ## remove all environments and the proof's folder as well
+	rm -rf .venv .venv-tests proof

@@ -14,11 +14,7 @@ nox.options.sessions = ["blender"]
 def blender(session: nox.Session) -> None:
     """Run the renderer's tests on a version of Blender that is not the pinned one."""
     version = session.posargs[0] if session.posargs else "5.0"
-    session.install(
-        f"bpy=={version}.*",
-        *("h5py", "hypothesis", "jinja2", "jsonschema", "jsonschema-rs", "matplotlib", "numpy"),
-        *("openexr", "pillow", "pytest", "pytest-xdist", "pyyaml", "referencing", "rich", "scipy"),
-        "typer",
-    )
-    # Not the project itself, which asks for the pinned version.
-    session.run("pytest", *RENDERER, env={"PYTHONPATH": "."})
+    # Not the extra `render`, which asks for the pinned version.
+    session.install("-e", ".[report]", f"bpy=={version}.*", "h5py", "openexr")
+    session.install("hypothesis", "pytest", "pytest-xdist")
+    session.run("pytest", *RENDERER)

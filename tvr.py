@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from star_tvr.extras import EXTRAS, require
 from star_tvr.scenes.errors import TvrError
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def render(
     run = choose_executor(executor, address)
     if plan_only and plans is not None:
         raise ConfigError("--from: these are plans already; leave out --plan-only")
+    if not plan_only:
+        require("tvr render", "bpy", "OpenEXR", *(["ray"] if executor == "ray" else []))
     first = [f"render.quality={quality}"] if quality is not None else []
     last = [f"{k}={v}" for k, v in (("num_samples", num_samples), ("seed", seed)) if v is not None]
     overrides = [*first, *(set_ or []), *last]
@@ -234,6 +237,8 @@ def stats(
     from star_tvr.generator import stats as measuring
     from star_tvr.training import baselines
 
+    if out is not None:
+        require("tvr stats --out", "matplotlib")
     opened = _open(dataset)
     accumulator = measuring.StatsAccumulator(opened)
     plans = []
@@ -267,6 +272,7 @@ def view(
     """One HTML file to look at the samples with: filters, slider, masks, answers in words."""
     from star_tvr.generator import gallery
 
+    require("tvr view", "matplotlib")
     opened = _open(dataset)
     said: dict[Any, Any] = {}
     if predictions is not None:
@@ -300,6 +306,8 @@ def export(
     from star_tvr.training.exports import export as exports
     from star_tvr.training.exports.items import choose_parts, count
 
+    if form == "parquet":
+        require("tvr export --format parquet", "datasets")
     opened = _open(dataset)
     total = count(opened, choose_parts(opened, splits or []))
     work = exports.export(opened, out, form, splits or [])
@@ -443,10 +451,12 @@ def evaluate(
     if endpoint is None:
         if max_requests is not None:
             raise ConfigError("--max-requests: goes with --endpoint only")
+        require("tvr evaluate", "torch", "transformers")
         answerer = LocalModel(model, adapter, batch_size, device, allow_download)
     else:
         if adapter is not None:
             raise ConfigError("--adapter: does not go with --endpoint; the server has to load it")
+        require("tvr evaluate --endpoint", "openai", "httpx2")
         answerer = Endpoint(
             endpoint,
             model,
@@ -473,6 +483,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="By default RUN/report.html.")] = None,
 ) -> None:
     """An HTML page with curves, metric tables and a gallery of failures."""
+    require("tvr report", "matplotlib", "pyarrow")
     from star_tvr.training import report as page
 
     print(page.run(run, out))
@@ -505,6 +516,7 @@ def demo(
     """The whole way, small: render, split, validate, train, evaluate, report."""
     from star_tvr.commands.demo import run
 
+    require("tvr demo", "bpy", "OpenEXR", "torch", "trl", "peft", "matplotlib")
     run(out)
 
 
@@ -595,6 +607,17 @@ def _terminate(number: int, _frame: object) -> None:
     sys.exit(TERMINATED)
 
 
+def _run(arguments: list[str]) -> Any:
+    """Run a command. For want of a package that an extra brings, it says so."""
+    try:
+        return app(arguments, standalone_mode=False)
+    except ModuleNotFoundError as problem:
+        name = (problem.name or "").partition(".")[0]
+        if name in EXTRAS:
+            require(" ".join(["tvr", *arguments[:1]]), name)
+        raise
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The `tvr` command. Errors that a user can mend are one line on stderr."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -602,7 +625,7 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in given
     status: Any = 0
     try:
-        status = app([a for a in given if a != "--debug"], standalone_mode=False)
+        status = _run([a for a in given if a != "--debug"])
     except SystemExit as end:
         # Ray changes the code of ours on its way; ours is the one after which SIGTERM is ignored.
         ours = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN

@@ -94,7 +94,7 @@ def load() -> Any:
 
 def _why_not(problem: ImportError) -> str:
     if isinstance(problem, ModuleNotFoundError) and problem.name == "bpy":
-        return "bpy is not installed in this Python; run `make` once to set up the environment"
+        return "bpy is not installed in this Python; with 3.11, pip install 'star-tvr[render]'"
     missing = dict.fromkeys(re.findall(r"lib[\w+-]+\.so[.\d]*", str(problem))[:1])
     missing.update(dict.fromkeys(missing_libraries()))
     packages = [PACKAGES[name] for name in missing if name in PACKAGES]

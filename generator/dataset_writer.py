@@ -4,13 +4,14 @@ import errno
 import platform
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import DataError
-from star_tvr.schemas.dataset import Dataset, commit_sample, dumps, sample_folder
+from star_tvr.schemas.dataset import Dataset, Manifest, commit_sample, dumps, sample_folder
 from star_tvr.schemas.files import write_whole
 
 _CURES = {
@@ -61,8 +62,11 @@ def write_sample(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("star-tvr", "bpy", "numpy", "scipy", "pillow")
-    return {"python": platform.python_version(), **{p: version(p) for p in packages}}
+    found = {"python": platform.python_version()}
+    for package in ("star-tvr", "bpy", "numpy", "scipy", "pillow"):
+        with suppress(PackageNotFoundError):  # plans alone are made without Blender
+            found[package] = version(package)
+    return found
 
 
 def _free(root: Path) -> str:

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import star_tvr
+from star_tvr.extras import require
 from star_tvr.generator import blender
 from star_tvr.scenes.errors import TvrError
 
@@ -189,6 +190,7 @@ def _look_at_rendering() -> dict[str, Any]:
 
 
 def _look_at_training() -> dict[str, Any]:
+    require("training", *LIBRARIES)
     for name in LIBRARIES:
         try:
             import_module(name)

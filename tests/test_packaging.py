@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions, version
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from star_tvr.extras import EXTRAS
 from star_tvr.generator.blender import PACKAGES
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +31,7 @@ extras = {
     name: [Requirement(r) for r in requirements]
     for name, requirements in project["project"]["optional-dependencies"].items()
 }
+(everything,) = extras.pop("all")
 pins: dict[str, str] = {
     canonicalize_name(name): pinned
     for name, pinned in re.findall(
@@ -37,7 +40,7 @@ pins: dict[str, str] = {
 }
 
 
-@pytest.mark.parametrize("requirement", [*dependencies, *extras["dev"]], ids=str)
+@pytest.mark.parametrize("requirement", [*dependencies, *chain(*extras.values())], ids=str)
 def test_every_dependency_is_pinned_within_its_bounds(requirement: Requirement) -> None:
     if requirement.marker is None or requirement.marker.evaluate():
         assert pins[canonicalize_name(requirement.name)] in requirement.specifier
@@ -60,18 +63,35 @@ def imports(file: Path) -> set[str]:
     return names
 
 
+def names(requirements: list[Requirement]) -> set[str]:
+    return {canonicalize_name(r.name) for r in requirements}
+
+
 def test_every_import_is_declared() -> None:
-    declared = {canonicalize_name(r.name) for r in [*dependencies, *extras["ray"]]}
     providers = packages_distributions()
     for file in (*PACKAGE.glob("*.py"), *PACKAGE.glob("*/**/*.py")):
         for name in imports(file) - OURS - FROM_BPY - set(sys.stdlib_module_names):
-            candidates = {canonicalize_name(d) for d in providers.get(name, [name])}
-            assert candidates & declared, f"{file.relative_to(ROOT)} imports {name}"
+            distributions = {canonicalize_name(d) for d in providers.get(name, [name])}
+            declared = names(extras[EXTRAS[name]] if name in EXTRAS else dependencies)
+            assert distributions & declared, f"{file.relative_to(ROOT)} imports {name}"
+
+
+@pytest.mark.parametrize("part", ["*.py", "commands/*.py", "scenes/**/*.py", "schemas/**/*.py"])
+def test_worlds_and_files_need_no_extra(part: str) -> None:
+    for file in PACKAGE.glob(part):
+        assert not imports(file) & EXTRAS.keys(), file
+
+
+def test_all_is_every_extra_but_that_of_developers() -> None:
+    assert everything.extras == extras.keys() - {"dev"}
+    assert set(EXTRAS.values()) <= everything.extras
+    heavy = names([*chain(*(extras[name] for name in everything.extras))]) - {"numpy"}
+    assert not heavy & names(dependencies)
 
 
 def test_every_file_of_a_package_is_packaged() -> None:
     patterns = project["tool"]["setuptools"]["package-data"]["*"]
-    for file in PACKAGE.glob("*/**/*"):
+    for file in (*PACKAGE.glob("*"), *PACKAGE.glob("*/**/*")):
         if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".py":
             assert any(file.match(pattern) for pattern in patterns), file
 

@@ -17,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from star_tvr.extras import require
 from star_tvr.scenes.errors import ConfigError, TvrError
 from star_tvr.schemas.checks import check
 from star_tvr.schemas.config import merge, parse_override, read_yaml
@@ -186,6 +187,7 @@ def load_stages(kind: Kind, path: str | Path, overrides: Iterable[str] = ()) -> 
     Raises:
         ConfigError: as `load_config`.
     """
+    require("tvr train", "torch", "trl", "peft")
     document, source = _read(path, overrides), str(path)
     if not STAGES.keys() & document.keys():
         return [resolve(kind, document, source)]
