@@ -25,12 +25,12 @@ from star_tvr.schemas.dataset import Dataset
 from star_tvr.training import grpo, runs
 from star_tvr.training.config import check_config, cuda_available, resolve, trainer_arguments
 from star_tvr.training.models import (
-    build_tiny,
     load_model,
     load_processor,
     lora_config,
     quiet_libraries,
 )
+from star_tvr.training.tiny_models import build_tiny
 
 SHAPES: dict[str, dict[str, Any]] = {
     # From the published config.json of Qwen/Qwen2.5-VL-3B-Instruct and -7B-Instruct.

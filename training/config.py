@@ -25,11 +25,12 @@ from star_tvr.schemas.records import Pair
 from star_tvr.training.augment import check_directions
 from star_tvr.training.errors import TrainingError
 from star_tvr.training.exported import Exported, is_dataset, open_dataset
-from star_tvr.training.models import TINY, Lora, check_model, load_processor, quiet_libraries
+from star_tvr.training.models import Lora, check_model, load_processor, quiet_libraries
 from star_tvr.training.prompts import PromptConfig
 from star_tvr.training.rewards import Matching, Weights, resolve_weights
 from star_tvr.training.rows import RowReader, RowsConfig, choose_pairs
 from star_tvr.training.scene_rewards import Extra
+from star_tvr.training.tiny_models import TINY
 from star_tvr.training.traces import TraceConfig
 
 if TYPE_CHECKING:

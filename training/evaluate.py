@@ -16,7 +16,8 @@ from star_tvr.schemas.dataset import dumps, dumps_line, write_whole
 from star_tvr.training.endpoint import CapReached, EndpointError
 from star_tvr.training.exported import open_dataset
 from star_tvr.training.local import LocalModel
-from star_tvr.training.metrics import Report, read_predictions, score_file
+from star_tvr.training.metrics_report import MetricsReport, score_file
+from star_tvr.training.predictions import read_predictions
 from star_tvr.training.prompts import PromptConfig
 from star_tvr.training.questions import Answer, Answerer, Decoding, Question
 from star_tvr.training.rows import RowReader, exchanged
@@ -33,7 +34,7 @@ def run(
     prompt: PromptConfig | None = None,
     device: str = "auto",
     allow_download: bool = False,
-) -> Report:
+) -> MetricsReport:
     """Let a local model answer a split greedily, and score it; `prepare` can do more.
 
     Raises:
@@ -146,7 +147,7 @@ class Session:
         except CapReached as problem:
             raise EndpointError(f"{problem}; {self._not_answered(missing)}") from None
 
-    def score(self) -> Report:
+    def score(self) -> MetricsReport:
         """Score the answers and write `metrics.json`.
 
         Raises:

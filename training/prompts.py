@@ -48,7 +48,7 @@ class PromptConfig:
         order: of the list of objects: by `index`, or as the first picture's camera sees their
             centres. An object keeps its index, which answers name it by.
         reasoning: `free` leaves it to the model; `steps` also asks, in the `full` style, for
-            reference objects, relations and a map in the notation that `training.traces` reads.
+            reference objects, relations and a map in the notation of docs/traces.md.
         boxes: with `steps`, also ask for boxes.
         system: the system message of the `full` style.
     """

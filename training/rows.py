@@ -25,7 +25,8 @@ from star_tvr.schemas.records import PAIR_KEYS, Pair, Sample
 from star_tvr.training.augment import mirror, renumber, reverse
 from star_tvr.training.exported import Exported
 from star_tvr.training.prompts import PromptConfig, answer_completion, build_prompt
-from star_tvr.training.traces import Facts, TraceConfig, facts_of, write_trace
+from star_tvr.training.scene_facts import Facts, facts_of
+from star_tvr.training.traces import TraceConfig, write_trace
 
 if TYPE_CHECKING:
     import datasets

@@ -42,8 +42,6 @@ from star_tvr.training.config import (
 )
 from star_tvr.training.errors import TrainingError
 from star_tvr.training.models import (
-    TINY,
-    build_tiny,
     load_adapter,
     load_model,
     load_processor,
@@ -51,6 +49,7 @@ from star_tvr.training.models import (
     quiet_libraries,
 )
 from star_tvr.training.rows import build_rows, choose_pairs, difficulties, stream_rows
+from star_tvr.training.tiny_models import TINY, build_tiny
 
 LIBRARIES = ("accelerate", "datasets", "peft", "tokenizers", "torch", "transformers", "trl")
 

@@ -34,7 +34,9 @@ from star_tvr.training import grpo, runs
 from star_tvr.training.config import resolve, trainer_arguments
 from star_tvr.training.prompts import PromptConfig
 from star_tvr.training.rows import RowReader
-from star_tvr.training.traces import TraceConfig, check_trace, facts_of, write_trace
+from star_tvr.training.scene_facts import facts_of
+from star_tvr.training.trace_checker import check_trace
+from star_tvr.training.traces import TraceConfig, write_trace
 
 PRESETS = ("star", "view", "trance", "random-view", "orbit")
 STYLES = [TraceConfig(style, boxes=b) for style in ("trace", "compact") for b in (False, True)]

@@ -127,7 +127,7 @@ def test_two_processes_are_as_one_with_twice_the_accumulation(
                     assert a[key] == pytest.approx(b[key], rel=1e-4, abs=1e-6), (name, key)
         others = load_file(folders[name] / "model.safetensors")
         assert others.keys() == weights.keys()
-        # TRL does not add up the gradient of the output layer in sharded SFT (docs/training.md).
+        # TRL does not add up the gradient of the output layer in sharded SFT (docs/training-notes.md).
         fault = {"lm_head.weight"} if (kind, name) == ("sft", "sharded") else set()
         apart = max((others[k] - w).abs().max() for k, w in weights.items() if k not in fault)
         assert apart < 1e-2 * moved, (name, moved, apart)

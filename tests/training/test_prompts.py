@@ -20,7 +20,8 @@ from star_tvr.training.prompts import (
     steps_text,
     with_images,
 )
-from star_tvr.training.traces import check_trace, facts_of
+from star_tvr.training.scene_facts import facts_of
+from star_tvr.training.trace_checker import check_trace
 from tests.training.discs import HEIGHT, WIDTH, make_config, make_sample
 
 STYLES = [

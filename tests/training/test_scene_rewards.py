@@ -12,7 +12,8 @@ from star_tvr.training.scene_rewards import (
     grounding_score,
     reference_score,
 )
-from star_tvr.training.traces import TraceConfig, check_trace, write_trace
+from star_tvr.training.trace_checker import check_trace
+from star_tvr.training.traces import TraceConfig, write_trace
 
 FULL = TraceConfig("trace", boxes=True)
 

@@ -18,9 +18,10 @@ from star_tvr.scenes.errors import ConfigError
 from star_tvr.training import grpo, runs, sft
 from star_tvr.training.config import check_config, load_config, load_stages, trainer_arguments
 from star_tvr.training.errors import TrainingError
-from star_tvr.training.models import TINY, Lora
+from star_tvr.training.models import Lora
 from star_tvr.training.prompts import PromptConfig
 from star_tvr.training.rows import RowReader, build_rows
+from star_tvr.training.tiny_models import TINY
 from tests.training.conftest import SFT
 from tests.training.discs import TRAIN, background
 
