@@ -13,14 +13,15 @@ from typing import Any
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.dataset import dumps, dumps_line, write_whole
+from star_tvr.training.config import PromptConfig
 from star_tvr.training.endpoint import CapReached, EndpointError
 from star_tvr.training.exported import open_dataset
 from star_tvr.training.local import LocalModel
 from star_tvr.training.metrics_report import MetricsReport, score_file
+from star_tvr.training.pairs import exchanged
 from star_tvr.training.predictions import read_predictions
-from star_tvr.training.prompts import PromptConfig
 from star_tvr.training.questions import Answer, Answerer, Decoding, Question
-from star_tvr.training.rows import RowReader, exchanged
+from star_tvr.training.rows import RowReader
 
 
 def run(

@@ -6,32 +6,16 @@ Nothing here knows what the task is. torch and transformers are imported inside 
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star_tvr.scenes.errors import ConfigError
+from star_tvr.training.config import Lora
 from star_tvr.training.errors import TrainingError
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
-
-
-@dataclass(frozen=True)
-class Lora:
-    """The `lora` block of a training configuration.
-
-    Attributes:
-        r: rank.
-        alpha: the update is scaled by alpha / r.
-        targets: module names, or a regular expression over full module names; None is every
-            linear layer of the language model, leaving the vision tower as it is.
-    """
-
-    r: int = 16
-    alpha: float = 32
-    targets: str | tuple[str, ...] | None = None
 
 
 def quiet_libraries() -> None:

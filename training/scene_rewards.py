@@ -8,27 +8,19 @@ The first and the last read the reasoning with `training.trace_checker.check_tra
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
 from star_tvr.schemas.records import Pair
 from star_tvr.training.answers import completion_text, parse
+from star_tvr.training.config import Extra
 from star_tvr.training.rewards import RewardFunction
 from star_tvr.training.scene_facts import Facts
 from star_tvr.training.trace_checker import TraceReport, check_trace, reasoning_of
 
 RELATIONS_WANTED = 2
 """True relations in a picture that earn the full reference reward."""
-
-
-@dataclass(frozen=True)
-class Extra:
-    """The `reward.extra` block: what each further reward is multiplied by; 0 turns it off."""
-
-    reference: float = 0.0
-    consistency: float = 0.0
-    grounding: float = 0.0
 
 
 def reference_score(report: TraceReport, facts: Facts) -> float:

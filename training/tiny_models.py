@@ -12,19 +12,14 @@ from star_tvr.scenes.cameras import Camera
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.seeds import derive
 from star_tvr.scenes.world import ATTRIBUTES, World
+from star_tvr.training.config import SYSTEM, TINY, PromptConfig
 from star_tvr.training.models import without_video
-from star_tvr.training.prompts import SYSTEM, PromptConfig, legend, rules
+from star_tvr.training.prompts import legend, rules
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel, ProcessorMixin
 
-TINY = ("tiny", "tiny-idefics3", "tiny-64", "small-64")
-"""Models that are built on the spot: Qwen2.5-VL's architecture (the paper's) and Idefics3's.
-
-The first two only run every part of the training. The last two, of 0.9 and 9 million parameters,
-learn from pictures of 64 x 64 pixels; docs/proof.md shows what.
-"""
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"

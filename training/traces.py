@@ -10,37 +10,14 @@ letters, A being the leftmost, until the map says which letter is which index.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from star_tvr.scenes.language import LOOKS_IN_WORDS, object_words
 from star_tvr.scenes.seeds import Key, stream
+from star_tvr.training.config import TraceConfig
 from star_tvr.training.scene_facts import RELATIONS, Facts, SceneGraph
-
-
-@dataclass(frozen=True)
-class TraceConfig:
-    """What supervised training teaches. The `completion` block of a training configuration.
-
-    Attributes:
-        style: `answer` is the answer alone, with empty reasoning (the paper's STAR-SFT);
-            `trace` reasons in sentences, for pretrained models; `compact` says the same in as few
-            words as possible, for tiny ones; `looks` only says of every object in the second
-            picture what it looks like there, in the attributes that can change.
-        references: most reference objects of a sample.
-        relations: most relation triplets of a picture.
-        objects: most objects of a picture that are named; those that change always are.
-        boxes: whether objects are named with their boxes.
-    """
-
-    style: Literal["answer", "trace", "compact", "looks"] = "answer"
-    references: int = 2
-    relations: int = 3
-    objects: int = 10
-    boxes: bool = False
-
 
 T = TypeVar("T")
 

@@ -22,12 +22,13 @@ from star_tvr.schemas.config import read_yaml
 from star_tvr.schemas.dataset import Dataset, write_whole
 from star_tvr.training.bootstrap import Estimate
 from star_tvr.training.comparison import Comparison, compare
+from star_tvr.training.config import PromptConfig
+from star_tvr.training.images import open_image
 from star_tvr.training.metrics import EvaluationItem, item_of
 from star_tvr.training.metrics_report import MetricsReport, score_items
 from star_tvr.training.predictions import read_predictions
-from star_tvr.training.prompts import PromptConfig
 from star_tvr.training.rewards import PRESETS, score
-from star_tvr.training.rows import RowReader, open_image
+from star_tvr.training.rows import RowReader
 
 HERE = Path(__file__).parent
 

@@ -26,8 +26,8 @@ from PIL import Image
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.records import Pair
 from star_tvr.training import endpoint, evaluate
+from star_tvr.training.config import PromptConfig
 from star_tvr.training.endpoint import Endpoint, EndpointError, read_completion, retry_after
-from star_tvr.training.prompts import PromptConfig
 from star_tvr.training.questions import Decoding
 from star_tvr.training.rows import RowReader
 from tests.generator.command import Running, refused, tvr

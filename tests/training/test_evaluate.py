@@ -9,8 +9,8 @@ import yaml
 
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.training import evaluate, local, sft
+from star_tvr.training.config import PromptConfig
 from star_tvr.training.local import GumbelNoise, Loaded, LocalModel, find_device
-from star_tvr.training.prompts import PromptConfig
 from star_tvr.training.questions import Decoding
 
 COMPACT = PromptConfig("compact", "cell")

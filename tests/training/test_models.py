@@ -12,9 +12,9 @@ import pytest
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.world import World
 from star_tvr.schemas.config import load_config
+from star_tvr.training.config import TINY, Lora
 from star_tvr.training.errors import TrainingError
 from star_tvr.training.models import (
-    Lora,
     check_model,
     language_layers,
     load_adapter,
@@ -22,7 +22,7 @@ from star_tvr.training.models import (
     load_processor,
     lora_config,
 )
-from star_tvr.training.tiny_models import TINY, build_tiny, train_tokenizer
+from star_tvr.training.tiny_models import build_tiny, train_tokenizer
 
 WORLD = World.from_config(load_config("trance")["world"])
 

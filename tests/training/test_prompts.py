@@ -9,9 +9,9 @@ from star_tvr.scenes.cameras import Camera
 from star_tvr.scenes.world import World
 from star_tvr.schemas.records import Pair
 from star_tvr.training.answers import parse
+from star_tvr.training.config import PromptConfig
 from star_tvr.training.prompts import (
     ORDERS,
-    PromptConfig,
     answer_completion,
     build_prompt,
     example_answer,

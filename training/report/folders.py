@@ -16,9 +16,9 @@ from star_tvr.scenes.errors import DataError, TvrError
 from star_tvr.schemas.checks import read_json, read_text
 from star_tvr.schemas.config import read_yaml
 from star_tvr.schemas.dataset import Dataset
+from star_tvr.training.config import TINY
 from star_tvr.training.exported import open_dataset
 from star_tvr.training.metrics_report import MetricsReport, read_metrics, score_file
-from star_tvr.training.tiny_models import TINY
 
 TINY_WIDTH = 256
 """No language model worth the name has hidden states this narrow."""
