@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.scenes.errors import DataError
 from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.dataset import dumps, dumps_line, write_whole
+from star_tvr.schemas.folders import refuse_other, was_begun
 from star_tvr.training.config import PromptConfig
 from star_tvr.training.endpoint import CapReached, EndpointError
 from star_tvr.training.exported import open_dataset
@@ -87,7 +88,7 @@ def prepare(
         "prompt": asdict(wording),
         **({"exchange_images": True} if exchange_images else {}),
     }
-    open_folder(folder, evaluation)
+    open_evaluation(folder, evaluation)
     predictions = folder / "predictions.jsonl"
     drop_torn_line(predictions)
     questions = [Question(pair, draw) for pair in pairs for draw in range(decoding.num_samples)]
@@ -172,21 +173,15 @@ class Session:
         return f"{self.folder}: {missing} of {self.total} {things} not answered; run again"
 
 
-def open_folder(folder: Path, evaluation: dict[str, Any]) -> None:
+def open_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
     """Begin an evaluation's folder, or make sure that it is this evaluation's.
 
     Raises:
-        ConfigError: it belongs to another one.
+        ConfigError: it belongs to another one, or holds something else.
     """
     path = folder / "evaluation.json"
-    if path.is_file():
-        old = read_json(path)
-        for key in dict.fromkeys([*evaluation, *old]):
-            if old.get(key) != evaluation.get(key):
-                raise ConfigError(
-                    f"--out {folder}: holds an evaluation with {key} {old.get(key)!r}, not "
-                    f"{evaluation.get(key)!r}; choose another folder or delete this one"
-                )
+    if was_begun(folder, path.name):
+        refuse_other(folder, read_json(path), evaluation)
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, dumps(evaluation))

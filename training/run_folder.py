@@ -22,6 +22,7 @@ from star_tvr.scenes.errors import ConfigError
 from star_tvr.schemas.checks import read_json, read_text
 from star_tvr.schemas.config import read_yaml
 from star_tvr.schemas.dataset import dumps, write_whole
+from star_tvr.schemas.folders import refuse_other, was_begun
 from star_tvr.training.config import STAGES, TrainConfig, base_model, resolve
 
 if TYPE_CHECKING:
@@ -55,25 +56,17 @@ def open_run(config: TrainConfig) -> ResumePoint:
     Raises:
         ConfigError: the folder belongs to a run with another configuration.
     """
-    folder = config.output_dir
+    folder, name = config.output_dir, f"{config.source}: output_dir"
     stored = folder / "config.yaml"
     new = {"kind": config.kind, **config.to_json()}
     done = False
-    if stored.is_file():
+    if was_begun(folder, stored.name, name):
         old = _stored_config(stored)
-        for key in ["kind", *sorted(old.keys() | new.keys())]:
-            if old.get(key) != new.get(key) and key not in GROWING:
-                raise ConfigError(
-                    f"{config.source}: output_dir: {folder} holds a run with {key} "
-                    f"{old.get(key)!r}, not {new.get(key)!r}; choose another folder"
-                )
+        # The kind comes first: with another one nearly every key differs.
+        refuse_other(folder, {"kind": old["kind"]}, {"kind": config.kind}, name=name)
+        refuse_other(folder, old, new, GROWING, name)
         same_length = all(old.get(k) == new.get(k) for k in ("max_steps", "num_train_epochs"))
         done = same_length and _status(folder) == "done"
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise ConfigError(
-            f"{config.source}: output_dir: {folder} is not empty and holds no run; "
-            "choose another folder"
-        )
     folder.mkdir(parents=True, exist_ok=True)
     if not done:
         write_whole(stored, yaml.safe_dump(new, sort_keys=False, allow_unicode=True))

@@ -407,9 +407,9 @@ def test_a_folder_belongs_to_one_configuration(write_config, tmp_path):
     open_run(config)
     open_run(config)
     changed = load_train_config("grpo", write_config(learning_rate=0.02))
-    with pytest.raises(ConfigError, match="holds a run with learning_rate 0.01, not 0.02"):
+    with pytest.raises(ConfigError, match="was made with learning_rate = 0.01, now it is 0.02"):
         open_run(changed)
-    with pytest.raises(ConfigError, match="holds a run with kind 'grpo', not 'sft'"):
+    with pytest.raises(ConfigError, match='was made with kind = "grpo", now it is "sft"'):
         open_run(load_train_config("sft", write_config(learning_rate=0.01)))
     stored = tmp_path / "run" / "config.yaml"
     text = stored.read_text()
@@ -419,7 +419,7 @@ def test_a_folder_belongs_to_one_configuration(write_config, tmp_path):
     assert stored.read_text() == text
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
-    with pytest.raises(ConfigError, match="is not empty and holds no run"):
+    with pytest.raises(ConfigError, match="is not empty and has no config.yaml"):
         open_run(load_train_config("grpo", write_config(output_dir=str(tmp_path / "other"))))
 
 
