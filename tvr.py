@@ -276,10 +276,10 @@ def view(
     opened = _open(dataset)
     said: dict[Any, Any] = {}
     if predictions is not None:
-        from star_tvr.training import metrics
+        from star_tvr.training.metrics_report import score_file
         from star_tvr.training.report.gallery import judge
 
-        report = metrics.score_file(predictions, opened)
+        report = score_file(predictions, opened)
         said = {r.pair: judge("", r.completion, r.truth, r.right) for r in report.results}
     page = gallery.Gallery(opened, out or dataset / "gallery.html", said)
     shown = page.choose(limit)
@@ -358,18 +358,20 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """All metrics of anybody's predictions, with 95 % intervals."""
-    from star_tvr.training import metrics
+    from star_tvr.training import metric_tables as tables
+    from star_tvr.training.comparison import compare
+    from star_tvr.training.metrics_report import score_file
 
     opened = _open(dataset)
-    report = metrics.score_file(predictions, opened, split_)
-    other = metrics.score_file(against, opened, split_) if against else None
-    comparison = other and metrics.compare(report, other)
+    report = score_file(predictions, opened, split_)
+    other = score_file(against, opened, split_) if against else None
+    comparison = other and compare(report, other)
     if as_json:
         print(json.dumps(comparison.to_json() if comparison else report.to_json(), indent=1))
         return
-    _show(metrics.table(report), metrics.group_table(report))
+    _show(tables.metrics_table(report), tables.group_table(report))
     if comparison:
-        _show(metrics.comparison_table(comparison))
+        _show(tables.comparison_table(comparison))
 
 
 TrainConfig = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file.")]
@@ -442,9 +444,9 @@ def evaluate(
     """Let a model answer a split, and score it; goes on where it was interrupted."""
     from star_tvr.scenes.errors import ConfigError
     from star_tvr.training import evaluate as evaluation
-    from star_tvr.training import metrics
     from star_tvr.training.endpoint import Endpoint
     from star_tvr.training.local import LocalModel
+    from star_tvr.training.metric_tables import metrics_table
     from star_tvr.training.questions import Answerer, Decoding
 
     answerer: Answerer
@@ -473,7 +475,7 @@ def evaluate(
     for answer in _progress(session.answers(), "evaluating", len(session.left), done=done):
         if answer.completion is None:
             print(f"{answer.question}: not answered: {answer.problem}", file=sys.stderr)
-    _show(metrics.table(session.score()))
+    _show(metrics_table(session.score()))
     print(f"{out}: predictions.jsonl, metrics.json")
 
 

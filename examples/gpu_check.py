@@ -22,15 +22,13 @@ from typing import Any
 
 from star_tvr.scenes.errors import TvrError
 from star_tvr.schemas.dataset import Dataset
-from star_tvr.training import grpo, runs
-from star_tvr.training.config import check_config, cuda_available, resolve, trainer_arguments
-from star_tvr.training.models import (
-    build_tiny,
-    load_model,
-    load_processor,
-    lora_config,
-    quiet_libraries,
-)
+from star_tvr.training import grpo
+from star_tvr.training.checks import check_config
+from star_tvr.training.config import cuda_available, resolve
+from star_tvr.training.models import load_model, load_processor, lora_config, quiet_libraries
+from star_tvr.training.tiny_models import build_tiny
+from star_tvr.training.training_rows import training_rows
+from star_tvr.training.trl_arguments import trainer_arguments
 
 SHAPES: dict[str, dict[str, Any]] = {
     # From the published config.json of Qwen/Qwen2.5-VL-3B-Instruct and -7B-Instruct.
@@ -203,7 +201,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def timed_rows(config: Any, dataset: Dataset, args: Any, clock: Clock) -> Any:
     """The rows of a run, with the time that making them takes."""
-    table = runs.rows(config, dataset, args)
+    table = training_rows(config, dataset, args)
     transform = table.format["format_kwargs"]["transform"]
     return table.with_transform(clock.timed(transform))
 

@@ -10,8 +10,8 @@ from examples.proof import __main__ as proof
 from examples.proof import document, stages
 from star_tvr.scenes.errors import TvrError
 from star_tvr.schemas.config import load_config as scene_config
-from star_tvr.schemas.dataset import Manifest, dumps
-from star_tvr.training.config import load_config
+from star_tvr.schemas.dataset import dumps
+from star_tvr.training.config import load_train_config
 from star_tvr.training.rewards import PRESETS
 
 OUT = Path("proof")
@@ -25,11 +25,11 @@ def test_every_policy_has_a_name_and_a_configuration_of_its_own():
         train, *tests = stages.commands(policy, OUT, OUT / "sft-2", stages.FULL)
         path, overrides = train[2], train[4::2]
         assert train[:2] == ["train", policy.kind] and set(train[3::2]) == {"--set"}
-        config = load_config(policy.kind, path, overrides)
+        config = load_train_config(policy.kind, path, overrides)
         runs.add(json.dumps(config.to_json() | {"output_dir": ""}, default=str))
         assert [test[3] for test in tests] == [f"cross-view/{split}" for split in stages.TESTS]
     assert len(runs) == len(POLICIES)
-    presets = {load_config("grpo", *_training(p)).reward.preset for p in POLICIES if _grpo(p)}
+    presets = {load_train_config("grpo", *_training(p)).reward.preset for p in POLICIES if _grpo(p)}
     assert presets == set(PRESETS)
 
 
@@ -45,7 +45,7 @@ def _training(policy):
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_configurations_for_a_gpu(kind):
     path = stages.HERE / f"large-{kind}.yaml"
-    assert load_config(kind, path).seed == yaml.safe_load(path.read_text())["seed"]
+    assert load_train_config(kind, path).seed == yaml.safe_load(path.read_text())["seed"]
 
 
 def test_the_document_needs_results(tmp_path):

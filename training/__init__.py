@@ -1,4 +1,32 @@
 """Learning from data sets: prompts, answers, rewards, metrics, SFT, GRPO, evaluation.
 
-Never imports bpy nor generator.
+Never imports bpy nor generator. The way of a run goes forward through these modules, in this order;
+none imports a later one:
+
+    answers          from a completion to triplets
+    rewards          what they earn
+    config           what a run is to do: the configuration, read
+    exported         an export in parquet as a data set
+    augment          the same pictures mirrored, reversed, renumbered
+    images           the pictures of a sample
+    prompts          a question in words
+    scene_facts      what is true of two pictures
+    traces           true reasoning, for the cold start
+    pairs            which questions are asked, in which order
+    rows             a question as the row that a trainer reads
+    training_rows    all rows of a run
+    models           models and adapters, loaded
+    tiny_models      models built on the spot
+    trl_arguments    the configuration as TRL wants it
+    checks           what is refused before weights are loaded
+    run_folder       the folder of a run, begun or gone on with
+    initial_model    the model that the run begins with
+    callbacks        speed, log, progress, a stop if it went wrong
+    full_disk        what becomes of a run when the disk is full
+    trace_checker    reasoning read and verified
+    scene_rewards    further rewards from the ground truth
+    reward_logging   how the policy answers, logged
+    launch           these programs under accelerate and torchrun
+    sft              supervised fine-tuning
+    grpo             reinforcement learning
 """

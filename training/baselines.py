@@ -11,15 +11,30 @@ from typing import Any
 from rich.table import Table
 
 from star_tvr.scenes.plan import Plan
+from star_tvr.scenes.states import State
 from star_tvr.scenes.transformations import Transformation
 from star_tvr.scenes.world import World
 from star_tvr.schemas.records import Pair
 from star_tvr.training.answers import compose
-from star_tvr.training.metrics import METRICS, SILENCE, enumeration, item_of, score_items
+from star_tvr.training.metrics import METRICS, item_of
+from star_tvr.training.metrics_report import score_items
 from star_tvr.training.rewards import score
 
 SHOWN = ("tacc", "object", "pair", "ndiff")
 """Metrics in the table, before the reward."""
+
+SILENCE = compose(())
+"""The completion that names nothing, in the right form."""
+
+
+def enumeration(initial: State, world: World, attributes: Sequence[str]) -> str:
+    """The completion that names every triplet: each value of each attribute of each object."""
+    return compose(
+        Transformation(o.index, attribute, value)
+        for o in initial
+        for attribute in attributes
+        for value in world.values(attribute)
+    )
 
 
 @dataclass(frozen=True)

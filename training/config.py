@@ -1,45 +1,145 @@
-"""The configuration of a training run: this project's keys and all of TRL's, checked before work.
+"""The configuration of a training run: what it is and how it is read.
 
-Importing this module is cheap; TRL is imported when a configuration is read.
+It holds this project's keys and all of TRL's. Importing this module is cheap; TRL is imported when
+a configuration is read.
 """
 
-import argparse
 import dataclasses
 import difflib
-import math
-import os
-import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal
 
 from star_tvr.extras import require
-from star_tvr.scenes.errors import ConfigError, TvrError
+from star_tvr.scenes.errors import ConfigError
 from star_tvr.schemas.checks import check
 from star_tvr.schemas.config import merge, parse_override, read_yaml
-from star_tvr.schemas.dataset import Dataset
-from star_tvr.schemas.records import Pair
-from star_tvr.training.augment import check_directions
-from star_tvr.training.errors import TrainingError
-from star_tvr.training.exported import Exported, is_dataset, open_dataset
-from star_tvr.training.models import TINY, Lora, check_model, load_processor, quiet_libraries
-from star_tvr.training.prompts import PromptConfig
 from star_tvr.training.rewards import Matching, Weights, resolve_weights
-from star_tvr.training.rows import RowReader, RowsConfig, choose_pairs
-from star_tvr.training.scene_rewards import Extra
-from star_tvr.training.traces import TraceConfig
-
-if TYPE_CHECKING:
-    from trl import GRPOConfig, SFTConfig
 
 Kind = Literal["sft", "grpo"]
 
 STAGES: Mapping[str, Kind] = {"cold-start": "sft", "grpo": "grpo"}
 """The blocks of a configuration with two stages, in the order in which they are run."""
+
+TINY = ("tiny", "tiny-idefics3", "tiny-64", "small-64")
+"""Models that are built on the spot, see `training.tiny_models`."""
+
+Style = Literal["full", "compact"]
+
+Location = Literal["pixel", "cell", "none"]
+
+Order = Literal["index", "left-to-right", "near-to-far"]
+
+SYSTEM = (
+    "You compare two pictures of one scene and name every change between them. "
+    "Reason step by step inside <think> </think>, then give the changes inside "
+    "<answer> </answer>, and write nothing else."
+)
+
+
+@dataclass(frozen=True)
+class Lora:
+    """The `lora` block of a training configuration.
+
+    Attributes:
+        r: rank.
+        alpha: the update is scaled by alpha / r.
+        targets: module names, or a regular expression over full module names; None is every
+            linear layer of the language model, leaving the vision tower as it is.
+    """
+
+    r: int = 16
+    alpha: float = 32
+    targets: str | tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """How questions are worded. The `prompt` block of a training configuration.
+
+    Attributes:
+        style: `full` explains the task in sentences, for pretrained models; `compact` only lists
+            the objects, for models that learn the task from nothing.
+        location: how an object is pointed at in the first picture, so that two identical objects
+            can be told apart: `pixel` (centre, origin at the top left), `cell` (column and row of
+            a coarse grid, independent of the picture's size), or `none`.
+        cells: columns and rows of that grid.
+        order: of the list of objects: by `index`, or as the first picture's camera sees their
+            centres. An object keeps its index, which answers name it by.
+        reasoning: `free` leaves it to the model; `steps` also asks, in the `full` style, for
+            reference objects, relations and a map in the notation of docs/traces.md.
+        boxes: with `steps`, also ask for boxes.
+        system: the system message of the `full` style.
+    """
+
+    style: Style = "full"
+    location: Location = "pixel"
+    cells: int = 8
+    order: Order = "index"
+    reasoning: Literal["free", "steps"] = "free"
+    boxes: bool = False
+    system: str = SYSTEM
+
+
+@dataclass(frozen=True)
+class RowsConfig:
+    """Which questions are asked, and when. The `rows` block of a training configuration.
+
+    Attributes:
+        views: `split` takes the split's own pairs; `all` every pair of an initial and a final
+            camera that the samples of the split have; `same` those of all that show one view
+            twice, and `cross` those that do not.
+        order: `random`, anew in every epoch; `easy-first`, by difficulty, in random order among
+            equals; `stored`, as in the split.
+        shuffle_objects: number the objects of every sample anew in every epoch, so that an index
+            says nothing about an object. Question, truth and reasoning agree on the numbers.
+        mirror: show half of the samples of every epoch as in a mirror.
+        reverse: ask about half of the samples of every epoch with time reversed.
+        streaming: read an export from its beginning to its end in every epoch. A random order then
+            draws among the next 200 rows, and the files in random order.
+    """
+
+    views: Literal["split", "same", "cross", "all"] = "split"
+    order: Literal["random", "easy-first", "stored"] = "random"
+    shuffle_objects: bool = False
+    mirror: bool = False
+    reverse: bool = False
+    streaming: bool = False
+
+
+@dataclass(frozen=True)
+class TraceConfig:
+    """What supervised training teaches. The `completion` block of a training configuration.
+
+    Attributes:
+        style: `answer` is the answer alone, with empty reasoning (the paper's STAR-SFT);
+            `trace` reasons in sentences, for pretrained models; `compact` says the same in as few
+            words as possible, for tiny ones; `looks` only says of every object in the second
+            picture what it looks like there, in the attributes that can change.
+        references: most reference objects of a sample.
+        relations: most relation triplets of a picture.
+        objects: most objects of a picture that are named; those that change always are.
+        boxes: whether objects are named with their boxes.
+    """
+
+    style: Literal["answer", "trace", "compact", "looks"] = "answer"
+    references: int = 2
+    relations: int = 3
+    objects: int = 10
+    boxes: bool = False
+
+
+@dataclass(frozen=True)
+class Extra:
+    """The `reward.extra` block: what each further reward is multiplied by; 0 turns it off."""
+
+    reference: float = 0.0
+    consistency: float = 0.0
+    grounding: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +167,7 @@ class TrainConfig:
     Attributes:
         kind: `sft` or `grpo`; the command decides it.
         source: the file it came from, for messages.
-        model: a folder, a hub name, or one of `training.models.TINY`.
+        model: a folder, a hub name, or one of `TINY`.
         adapter: a stored LoRA adapter of the model to go on training, or None.
         allow_download: whether the hub may be asked for the model.
         dataset: the data set's folder.
@@ -129,6 +229,11 @@ def _lora_to_json(lora: Lora) -> dict[str, Any]:
     return {**dataclasses.asdict(lora), "targets": targets}
 
 
+def base_model(config: TrainConfig) -> str:
+    """Where a run's weights come from: for a tiny model, the folder it is built in."""
+    return str(config.output_dir / "base") if config.model in TINY else config.model
+
+
 def defaults(kind: Kind, cpu: bool) -> dict[str, Any]:
     """Where this project departs from TRL's defaults, and why. A configuration overrides them.
 
@@ -146,10 +251,10 @@ def defaults(kind: Kind, cpu: bool) -> dict[str, Any]:
         "report_to": "tensorboard",
         # The columns truth, sample, initial and final are read by rewards, not by the model.
         "remove_unused_columns": False,
-        # A lost model is worse than a NaN in the log: see training.runs.
+        # A lost model is worse than a NaN in the log: see training.callbacks.
         "logging_nan_inf_filter": False,
         "save_total_limit": 3,
-        # `training.rows` plans the order, so that it can be from easy to hard, and is resumed.
+        # `training.pairs` plans the order, so that it can be from easy to hard, and is resumed.
         "shuffle_dataset": False,
         "train_sampling_strategy": "sequential",
     }
@@ -169,7 +274,7 @@ def defaults(kind: Kind, cpu: bool) -> dict[str, Any]:
     }
 
 
-def load_config(kind: Kind, path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
+def load_train_config(kind: Kind, path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
     """Read a YAML file with `key=value` overrides on top. Paths are relative to where one is.
 
     Raises:
@@ -185,7 +290,7 @@ def load_stages(kind: Kind, path: str | Path, overrides: Iterable[str] = ()) -> 
     and the second goes on with what the first one trained. `tvr train sft` runs the first alone.
 
     Raises:
-        ConfigError: as `load_config`.
+        ConfigError: as `load_train_config`.
     """
     require("tvr train", "torch", "trl", "peft")
     document, source = _read(path, overrides), str(path)
@@ -214,8 +319,7 @@ def _continued(first: TrainConfig) -> dict[str, Any]:
     """The keys that make a stage go on with what another one trained."""
     if first.lora is None and first.adapter is None:
         return {"model": str(first.output_dir)}
-    base = str(first.output_dir / "base") if first.model in TINY else first.model
-    return {"model": base, "adapter": str(first.output_dir), "lora": None}
+    return {"model": base_model(first), "adapter": str(first.output_dir), "lora": None}
 
 
 def _read(path: str | Path, overrides: Iterable[str]) -> dict[str, Any]:
@@ -226,7 +330,7 @@ def _read(path: str | Path, overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def resolve(kind: Kind, document: Mapping[str, Any], source: str) -> TrainConfig:
-    """A parsed document as a configuration. See `load_config`."""
+    """A parsed document as a configuration. See `load_train_config`."""
     check(document, "train", source, ConfigError)
     own = {f.name for f in dataclasses.fields(TrainConfig)} - {"kind", "source", "trainer"}
     theirs = {k: v for k, v in document.items() if k not in own}
@@ -270,177 +374,6 @@ def resolve(kind: Kind, document: Mapping[str, Any], source: str) -> TrainConfig
     if config.lora is not None and config.adapter is not None:
         raise ConfigError(f"{source}: lora: leave it out, the adapter has its own")
     return config
-
-
-def check_config(config: TrainConfig, model: bool = True) -> Dataset:
-    """Everything that can be refused before weights are loaded. Returns the open data set.
-
-    Args:
-        config: of the run.
-        model: whether the model is there already; an earlier stage may have to make it first.
-
-    Raises:
-        ConfigError: no such data set, split or model, or a device or batch that cannot be.
-        DataError: a file of the data set is damaged.
-    """
-    source = config.source
-    _check_device(config)
-    if config.kind == "grpo":
-        _check_batch(config)
-    if not is_dataset(config.dataset):
-        raise ConfigError(
-            f"{source}: dataset: {config.dataset} is not a data set folder, nor a parquet export"
-        )
-    dataset = open_dataset(config.dataset, config.split)
-    if config.split not in dataset.split_names():
-        known = ", ".join(dataset.split_names()) or "none yet, run tvr split"
-        raise ConfigError(f"{source}: split: there is no {config.split} (known: {known})")
-    try:
-        pairs = choose_pairs(dataset, config.split, config.rows.views)
-        if "position" in dataset.config.transformations.attributes:
-            check_directions(dataset.world, config.rows.mirror, config.rows.reverse)
-        _check_consistency(config, pairs)
-        _check_streaming(config, dataset)
-        _check_pixels(config, dataset)
-        if model:
-            _check_model(config)
-    except (ConfigError, TrainingError) as problem:
-        raise ConfigError(f"{source}: {problem}") from None
-    return dataset
-
-
-def _check_model(config: TrainConfig) -> None:
-    if config.model not in TINY:
-        check_model(config.model, config.allow_download)
-        load_processor(config.model, config.processor, config.allow_download)
-    if config.adapter is not None and not Path(config.adapter, "adapter_config.json").is_file():
-        raise ConfigError(f"adapter: {config.adapter} is not an adapter folder")
-
-
-def _check_pixels(config: TrainConfig, dataset: Dataset) -> None:
-    """Pictures over the cap would be shrunk unnoticed, and the pixels named in prompts be wrong."""
-    cap = config.processor.get("max_pixels")
-    image = dataset.config.image
-    pixels = image.width * image.height
-    if isinstance(cap, int) and pixels > cap:
-        raise ConfigError(
-            f"processor.max_pixels: the pictures of {config.dataset} have {image.width} x "
-            f"{image.height} = {pixels} pixels, more than {cap}; raise it to {pixels} or render "
-            "smaller ones"
-        )
-
-
-def _check_streaming(config: TrainConfig, dataset: Dataset) -> None:
-    """A stream has no end that the trainer could know, and no way back to a scene."""
-    if not config.rows.streaming:
-        return
-    if not isinstance(dataset, Exported):
-        raise ConfigError(
-            f"rows.streaming: {config.dataset} is a folder, whose files are read when they are "
-            "needed; leave it out, or make a stream with tvr export --format parquet"
-        )
-    if config.rows.order == "easy-first":
-        raise ConfigError("rows.order: easy-first needs all rows at once; leave out rows.streaming")
-    if config.trainer.get("max_steps", -1) < 1:
-        raise ConfigError("max_steps: is needed with rows.streaming, since a stream has no length")
-    extra = [name for name, weight in dataclasses.asdict(config.reward.extra).items() if weight]
-    if extra:
-        raise ConfigError(
-            f"reward.extra.{extra[0]}: looks at the scenes again, which a stream has left behind; "
-            "leave out rows.streaming"
-        )
-
-
-def _check_consistency(config: TrainConfig, pairs: Sequence[Pair]) -> None:
-    """The consistency reward compares answers to several views of one scene in one batch."""
-    if not config.reward.extra.consistency:
-        return
-    if len({p.sample for p in pairs}) == len(pairs):
-        raise ConfigError(
-            f"reward.extra.consistency: no scene of {config.split} is asked about from two views; "
-            "set rows.views: all"
-        )
-    prompts = _batch(config)[0] // config.trainer["num_generations"]
-    if prompts < 2:
-        raise ConfigError(
-            f"reward.extra.consistency: a batch holds {prompts} question, but two views need two; "
-            "double gradient_accumulation_steps"
-        )
-
-
-def run_from_command_line(
-    run: Callable[[str, list[str]], Path], program: str, arguments: Sequence[str] | None
-) -> int:
-    """`python -m PROGRAM CONFIG [--set key=value]…`, for launchers such as accelerate.
-
-    Returns:
-        The exit status; an error is one line.
-    """
-    parser = argparse.ArgumentParser(prog=program)
-    parser.add_argument("config", help="a training configuration (YAML)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    given = parser.parse_args(arguments)
-    try:
-        print(run(given.config, given.set), flush=True)
-        _part()
-    except TvrError as problem:
-        print(f"{program}: {problem}", file=sys.stderr)
-        return problem.exit_status
-    return 0
-
-
-def _part() -> None:
-    """Leave the group of processes that trained together, where there is one.
-
-    A process that just ends takes the threads of the group with it, and sometimes aborts.
-    """
-    import torch.distributed as group
-
-    if group.is_available() and group.is_initialized():
-        group.barrier()
-        group.destroy_process_group()
-
-
-def trainer_arguments(config: TrainConfig) -> "SFTConfig | GRPOConfig":
-    """TRL's configuration object.
-
-    Raises:
-        ConfigError: TRL refuses a value or a combination.
-    """
-    values = {k: v for k, v in config.trainer.items() if k != "model_init_kwargs"}
-    try:
-        quiet_libraries()
-        arguments = _class(config.kind)(
-            output_dir=str(config.output_dir), disable_tqdm=True, **values
-        )
-    except (ValueError, TypeError, ImportError) as problem:
-        raise ConfigError(f"{config.source}: {' '.join(str(problem).split())}") from None
-    return cast("SFTConfig | GRPOConfig", arguments)
-
-
-def reader(config: TrainConfig, dataset: Dataset) -> RowReader:
-    """What makes the rows of a run."""
-    completion = config.completion if config.kind == "sft" else None
-    return RowReader(dataset, config.prompt, completion, config.rows, config.seed)
-
-
-def rows_of_run(args: Any, pairs: int) -> int:
-    """How many questions a run asks.
-
-    Args:
-        args: TRL's configuration.
-        pairs: how many there are in an epoch.
-    """
-    if hasattr(args, "num_generations"):  # GRPO: a batch of questions serves several steps
-        batch = args.generation_batch_size // args.num_generations
-        steps = args.steps_per_generation * args.num_iterations / args.gradient_accumulation_steps
-    else:
-        batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        steps = 1
-    if args.max_steps > 0:
-        return math.ceil(args.max_steps / steps) * batch
-    wanted = math.ceil(args.num_train_epochs * pairs)
-    return math.ceil(wanted / batch) * batch if hasattr(args, "num_generations") else wanted
 
 
 def cuda_available() -> bool:
@@ -512,43 +445,3 @@ def _fit(value: Any, hint: Any, where: str) -> Any:
         names += ["null"] if type(None) in kinds else []
         raise ConfigError(f"{where}: {value!r} is not of type {' or '.join(names)}")
     return value
-
-
-def _check_device(config: TrainConfig) -> None:
-    wants = [k for k in ("fp16", "use_vllm", "tf32") if config.trainer.get(k)]
-    if not config.trainer["use_cpu"] and not cuda_available():
-        raise ConfigError(
-            f"{config.source}: use_cpu: false asks for a GPU, but PyTorch sees none here; "
-            "leave it out to run on the CPU"
-        )
-    if wants and config.trainer["use_cpu"]:
-        raise ConfigError(f"{config.source}: {wants[0]}: needs a GPU; set it to false on the CPU")
-
-
-def _check_batch(config: TrainConfig) -> None:
-    """GRPO compares the completions of one prompt, so a batch must hold whole groups."""
-    group: int = config.trainer["num_generations"]
-    whole, size, steps, processes = _batch(config)
-    if group < 2:
-        raise ConfigError(f"{config.source}: num_generations: {group}, but a group needs two")
-    if whole % group:
-        raise ConfigError(
-            f"{config.source}: num_generations: {group} does not divide the batch of {whole} = "
-            f"{size} (per_device_train_batch_size) x {steps} (gradient_accumulation_steps) x "
-            f"{processes} (processes); set gradient_accumulation_steps to a multiple of "
-            f"{_smallest_factor(size * processes, group)}"
-        )
-
-
-def _batch(config: TrainConfig) -> tuple[int, int, int, int]:
-    """Completions that GRPO makes at once; for each device and pass; passes; processes."""
-    get = config.trainer.get
-    size = get("per_device_train_batch_size", 8)
-    steps = get("steps_per_generation") or get("gradient_accumulation_steps", 1)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    return get("generation_batch_size") or size * steps * processes, size, steps, processes
-
-
-def _smallest_factor(batch: int, group: int) -> int:
-    """The smallest n for which batch * n is a multiple of group."""
-    return next(n for n in range(1, group + 1) if batch * n % group == 0)

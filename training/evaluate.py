@@ -10,17 +10,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.scenes.errors import DataError
 from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.dataset import dumps, dumps_line
 from star_tvr.schemas.files import write_whole
+from star_tvr.schemas.folders import refuse_other, was_begun
+from star_tvr.training.config import PromptConfig
 from star_tvr.training.endpoint import CapReached, EndpointError
 from star_tvr.training.exported import open_dataset
 from star_tvr.training.local import LocalModel
-from star_tvr.training.metrics import Report, read_predictions, score_file
-from star_tvr.training.prompts import PromptConfig
+from star_tvr.training.metrics_report import MetricsReport, score_file
+from star_tvr.training.pairs import exchanged
+from star_tvr.training.predictions import read_predictions
 from star_tvr.training.questions import Answer, Answerer, Decoding, Question
-from star_tvr.training.rows import RowReader, exchanged
+from star_tvr.training.rows import RowReader
 
 
 def run(
@@ -34,7 +37,7 @@ def run(
     prompt: PromptConfig | None = None,
     device: str = "auto",
     allow_download: bool = False,
-) -> Report:
+) -> MetricsReport:
     """Let a local model answer a split greedily, and score it; `prepare` can do more.
 
     Raises:
@@ -86,7 +89,7 @@ def prepare(
         "prompt": asdict(wording),
         **({"exchange_images": True} if exchange_images else {}),
     }
-    open_folder(folder, evaluation)
+    open_evaluation(folder, evaluation)
     predictions = folder / "predictions.jsonl"
     drop_torn_line(predictions)
     questions = [Question(pair, draw) for pair in pairs for draw in range(decoding.num_samples)]
@@ -147,7 +150,7 @@ class Session:
         except CapReached as problem:
             raise EndpointError(f"{problem}; {self._not_answered(missing)}") from None
 
-    def score(self) -> Report:
+    def score(self) -> MetricsReport:
         """Score the answers and write `metrics.json`.
 
         Raises:
@@ -171,21 +174,15 @@ class Session:
         return f"{self.folder}: {missing} of {self.total} {things} not answered; run again"
 
 
-def open_folder(folder: Path, evaluation: dict[str, Any]) -> None:
+def open_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
     """Begin an evaluation's folder, or make sure that it is this evaluation's.
 
     Raises:
-        ConfigError: it belongs to another one.
+        ConfigError: it belongs to another one, or holds something else.
     """
     path = folder / "evaluation.json"
-    if path.is_file():
-        old = read_json(path)
-        for key in dict.fromkeys([*evaluation, *old]):
-            if old.get(key) != evaluation.get(key):
-                raise ConfigError(
-                    f"--out {folder}: holds an evaluation with {key} {old.get(key)!r}, not "
-                    f"{evaluation.get(key)!r}; choose another folder or delete this one"
-                )
+    if was_begun(folder, path.name):
+        refuse_other(folder, read_json(path), evaluation)
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, dumps(evaluation))

@@ -1,23 +1,28 @@
-"""Reinforcement learning from the verifiable reward, with TRL's GRPOTrainer."""
+"""Reinforcement learning from the verifiable reward, with TRL's GRPOTrainer.
+
+python -m star_tvr.training.grpo CONFIG [--set key=value]…
+
+This is TRL's GRPO; training/config.py says where its defaults are departed from, and why.
+"""
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.training import sft
-from star_tvr.training.answers import completion_text, parse, parse_truth
-from star_tvr.training.config import (
-    TrainConfig,
-    check_config,
-    load_stages,
-    reader,
-    run_from_command_line,
-    trainer_arguments,
-)
+from star_tvr.training.checks import check_config
+from star_tvr.training.config import TrainConfig, load_stages
+from star_tvr.training.initial_model import load_initial_model
+from star_tvr.training.launch import run_from_command_line
+from star_tvr.training.models import lora_config
+from star_tvr.training.reward_logging import with_answer_statistics
 from star_tvr.training.rewards import RewardFunction, accuracy_reward, format_reward
+from star_tvr.training.rows import row_reader
+from star_tvr.training.run_folder import close_run, open_run
 from star_tvr.training.scene_rewards import extra_rewards
+from star_tvr.training.training_rows import training_rows
+from star_tvr.training.trl_arguments import trainer_arguments
 
 
 def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
@@ -33,7 +38,7 @@ def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
         TvrError: the data, the model or the training failed.
     """
     stages = load_stages("grpo", config_path, overrides)
-    for k, stage in enumerate(stages):
+    for k, stage in enumerate(stages):  # all of them before the first begins
         check_config(stage, model=k == 0)
         trainer_arguments(stage)
     for stage in stages:
@@ -42,13 +47,41 @@ def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
 
 
 def train(config: TrainConfig) -> Path:
-    """See `run`."""
+    """Train one stage. See `run`."""
+    # What can be refused is refused here; nothing is written yet.
     dataset = check_config(config)
+    args = trainer_arguments(config)
+
+    with args.main_process_first(desc="opening the run"):
+        begun = open_run(config)
+    if begun.done:
+        return config.output_dir
+
+    # The rows are planned now and read when they are used.
+    rows = training_rows(config, dataset, args)
+    model, processor = load_initial_model(config, dataset.world, args, begun.checkpoint)
+    rewards = reward_functions(config, dataset)
+
+    # These take seconds, which a configuration that is refused should not.
     from trl import GRPOTrainer
 
-    from star_tvr.training import runs
+    from star_tvr.training.callbacks import add_callbacks
+    from star_tvr.training.full_disk import explain_full_disk
 
-    return runs.train(config, dataset, GRPOTrainer, reward_funcs=reward_functions(config, dataset))
+    trainer = GRPOTrainer(
+        model=model,
+        args=args,
+        train_dataset=rows,
+        reward_funcs=rewards,
+        processing_class=processor,
+        peft_config=None if config.lora is None else lora_config(model, config.lora),
+    )
+    add_callbacks(trainer, config)
+    with explain_full_disk(trainer):
+        trainer.train(resume_from_checkpoint=begun.checkpoint and str(begun.checkpoint))
+        trainer.save_model()
+        close_run(trainer, config)
+    return config.output_dir
 
 
 def reward_functions(config: TrainConfig, dataset: Dataset) -> list[RewardFunction]:
@@ -59,52 +92,13 @@ def reward_functions(config: TrainConfig, dataset: Dataset) -> list[RewardFuncti
     weights = config.reward.resolve()
     return [
         format_reward(weights=weights),
-        with_habits(accuracy_reward(matching=config.reward.matching, weights=weights)),
-        *extra_rewards(config.reward.extra, reader(config, dataset).facts),
+        with_answer_statistics(accuracy_reward(matching=config.reward.matching, weights=weights)),
+        *extra_rewards(config.reward.extra, row_reader(config, dataset).facts),
     ]
 
 
-def with_habits(reward: RewardFunction) -> RewardFunction:
-    """The same reward function, which also logs how the policy answers.
-
-    It adds to every logged step the share of completions that are right in full (`tacc`; a move
-    counts as it is written, not by where it leads), the mean
-    of n_pred - n_gt (`count_gap`), the shares of completions without any prediction (`silent`) and
-    with more predictions than twice the truth (`enumerating`), and to the table of completions what
-    they were asked and the truth.
-    """
-
-    def accuracy_reward(
-        completions: Sequence[Any],
-        truth: Sequence[str],
-        log_metric: Callable[[str, float], None] | None = None,
-        log_extra: Callable[[str, list[Any]], None] | None = None,
-        **columns: Any,
-    ) -> list[float | None]:
-        given = [parse(completion_text(c)).predictions for c in completions]
-        wanted = [parse_truth(t) for t in truth]
-        pairs = [(len(g), len(w)) for g, w in zip(given, wanted, strict=True)]
-        if log_metric is not None and pairs:
-            right = [
-                sorted(map(str, g)) == sorted(map(str, w))
-                for g, w in zip(given, wanted, strict=True)
-            ]
-            log_metric("tacc", sum(right) / len(right))
-            log_metric("count_gap", sum(g - w for g, w in pairs) / len(pairs))
-            log_metric("silent", sum(g == 0 for g, _ in pairs) / len(pairs))
-            log_metric("enumerating", sum(g > 2 * w for g, w in pairs) / len(pairs))
-        if log_extra is not None:
-            for name in ("sample", "initial", "final", "epoch"):
-                if name in columns:
-                    log_extra(name, list(columns[name]))
-            log_extra("truth", list(truth))
-        return reward(completions, truth=truth, **columns)
-
-    return accuracy_reward
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m training.grpo CONFIG [--set key=value]…`; returns the exit status."""
+    """The command line of launchers; returns the exit status."""
     return run_from_command_line(run, "training.grpo", arguments)
 
 

@@ -6,8 +6,7 @@ in the initial image, and the vocabulary of the data set. The final state is nev
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -17,49 +16,13 @@ from star_tvr.scenes.language import object_words
 from star_tvr.scenes.states import SceneObject
 from star_tvr.scenes.world import World
 from star_tvr.schemas.records import Pair, Sample
+from star_tvr.training.config import Order, PromptConfig
 
-Style = Literal["full", "compact"]
-Location = Literal["pixel", "cell", "none"]
-Order = Literal["index", "left-to-right", "near-to-far"]
 Message = dict[str, Any]
 """`{"role": …, "content": [part, …]}`; a part is `{"type": "text", "text": …}` or an image."""
 
 FACING = 10.0
 """An initial camera further than this from azimuth 0, in degrees, is mentioned in the prompt."""
-
-SYSTEM = (
-    "You compare two pictures of one scene and name every change between them. "
-    "Reason step by step inside <think> </think>, then give the changes inside "
-    "<answer> </answer>, and write nothing else."
-)
-
-
-@dataclass(frozen=True)
-class PromptConfig:
-    """How questions are worded. The `prompt` block of a training configuration.
-
-    Attributes:
-        style: `full` explains the task in sentences, for pretrained models; `compact` only lists
-            the objects, for models that learn the task from nothing.
-        location: how an object is pointed at in the first picture, so that two identical objects
-            can be told apart: `pixel` (centre, origin at the top left), `cell` (column and row of
-            a coarse grid, independent of the picture's size), or `none`.
-        cells: columns and rows of that grid.
-        order: of the list of objects: by `index`, or as the first picture's camera sees their
-            centres. An object keeps its index, which answers name it by.
-        reasoning: `free` leaves it to the model; `steps` also asks, in the `full` style, for
-            reference objects, relations and a map in the notation that `training.traces` reads.
-        boxes: with `steps`, also ask for boxes.
-        system: the system message of the `full` style.
-    """
-
-    style: Style = "full"
-    location: Location = "pixel"
-    cells: int = 8
-    order: Order = "index"
-    reasoning: Literal["free", "steps"] = "free"
-    boxes: bool = False
-    system: str = SYSTEM
 
 
 ORDERS: Mapping[Order, str] = {

@@ -4,33 +4,26 @@ reference    STAR-R1's second reward (CVPR 2026): the right reference objects, a
 consistency  SVQA-R1's idea: another final view of the same scene must not change the answer
 grounding    SATORI-R1's idea: boxes named in the reasoning against the true boxes
 
-The first and the last read the reasoning with `training.traces.check_trace`.
+The first and the last read the reasoning with `training.trace_checker.check_trace`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
 from star_tvr.schemas.records import Pair
 from star_tvr.training.answers import completion_text, parse
+from star_tvr.training.config import Extra
 from star_tvr.training.rewards import RewardFunction
-from star_tvr.training.traces import Facts, Report, check_trace, reasoning_of
+from star_tvr.training.scene_facts import Facts
+from star_tvr.training.trace_checker import TraceReport, check_trace, reasoning_of
 
 RELATIONS_WANTED = 2
 """True relations in a picture that earn the full reference reward."""
 
 
-@dataclass(frozen=True)
-class Extra:
-    """The `reward.extra` block: what each further reward is multiplied by; 0 turns it off."""
-
-    reference: float = 0.0
-    consistency: float = 0.0
-    grounding: float = 0.0
-
-
-def reference_score(report: Report, facts: Facts) -> float:
+def reference_score(report: TraceReport, facts: Facts) -> float:
     """Precision of what is said times coverage of the reference relations, 0 to 1.
 
     Precision is the share of true statements among those about references, looks, relations and
@@ -61,7 +54,7 @@ def _possible(seen: Any, anchors: Any) -> int:
     return known * others + known * (known - 1) // 2
 
 
-def grounding_score(report: Report, facts: Facts) -> float:
+def grounding_score(report: TraceReport, facts: Facts) -> float:
     """Mean intersection over union of boxes, 0 to 1.
 
     The mean is over every (picture, object) whose box is named, and every one of a changed object
@@ -104,12 +97,12 @@ def extra_rewards(extra: Extra, facts: Callable[[Pair, int], Facts]) -> list[Rew
     known = lru_cache(maxsize=256)(facts)
 
     @lru_cache(maxsize=1024)
-    def report(reasoning: str, pair: Pair, epoch: int) -> Report:
+    def report(reasoning: str, pair: Pair, epoch: int) -> TraceReport:
         return check_trace(reasoning, known(pair, epoch))  # two rewards ask for the same one
 
     def reports(
         completions: Sequence[Any], columns: Mapping[str, Any]
-    ) -> list[tuple[Report, Facts]]:
+    ) -> list[tuple[TraceReport, Facts]]:
         found = []
         for completion, line in zip(completions, _lines(columns), strict=True):
             pair, epoch = Pair(*line[:3]), line[3]

@@ -1,15 +1,20 @@
-"""Supervised fine-tuning on true answers or true reasoning, with TRL's SFTTrainer."""
+"""Supervised fine-tuning on true answers or true reasoning, with TRL's SFTTrainer.
+
+python -m star_tvr.training.sft CONFIG [--set key=value]…
+"""
 
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from star_tvr.training.config import (
-    TrainConfig,
-    check_config,
-    load_stages,
-    run_from_command_line,
-)
+from star_tvr.training.checks import check_config
+from star_tvr.training.config import TrainConfig, load_stages
+from star_tvr.training.initial_model import load_initial_model
+from star_tvr.training.launch import run_from_command_line
+from star_tvr.training.models import lora_config
+from star_tvr.training.run_folder import close_run, open_run
+from star_tvr.training.training_rows import training_rows
+from star_tvr.training.trl_arguments import trainer_arguments
 
 
 def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
@@ -27,17 +32,43 @@ def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
 
 
 def train(config: TrainConfig) -> Path:
-    """See `run`."""
+    """Train one stage. See `run`."""
+    # What can be refused is refused here; nothing is written yet.
     dataset = check_config(config)
+    args = trainer_arguments(config)
+
+    with args.main_process_first(desc="opening the run"):
+        begun = open_run(config)
+    if begun.done:
+        return config.output_dir
+
+    # The rows are planned now and read when they are used.
+    rows = training_rows(config, dataset, args)
+    model, processor = load_initial_model(config, dataset.world, args, begun.checkpoint)
+
+    # These take seconds, which a configuration that is refused should not.
     from trl import SFTTrainer
 
-    from star_tvr.training import runs
+    from star_tvr.training.callbacks import add_callbacks
+    from star_tvr.training.full_disk import explain_full_disk
 
-    return runs.train(config, dataset, SFTTrainer)
+    trainer = SFTTrainer(
+        model=model,
+        args=args,
+        train_dataset=rows,
+        processing_class=processor,
+        peft_config=None if config.lora is None else lora_config(model, config.lora),
+    )
+    add_callbacks(trainer, config)
+    with explain_full_disk(trainer):
+        trainer.train(resume_from_checkpoint=begun.checkpoint and str(begun.checkpoint))
+        trainer.save_model()
+        close_run(trainer, config)
+    return config.output_dir
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m training.sft CONFIG [--set key=value]…`; returns the exit status."""
+    """The command line of launchers; returns the exit status."""
     return run_from_command_line(run, "training.sft", arguments)
 
 

@@ -21,19 +21,15 @@ from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.config import read_yaml
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.files import write_whole
-from star_tvr.training.metrics import (
-    Comparison,
-    Estimate,
-    Item,
-    Report,
-    compare,
-    item_of,
-    read_predictions,
-    score_items,
-)
-from star_tvr.training.prompts import PromptConfig
+from star_tvr.training.bootstrap import Estimate
+from star_tvr.training.comparison import Comparison, compare
+from star_tvr.training.config import PromptConfig
+from star_tvr.training.images import open_image
+from star_tvr.training.metrics import EvaluationItem, item_of
+from star_tvr.training.metrics_report import MetricsReport, score_items
+from star_tvr.training.predictions import read_predictions
 from star_tvr.training.rewards import PRESETS, score
-from star_tvr.training.rows import RowReader, open_image
+from star_tvr.training.rows import RowReader
 
 HERE = Path(__file__).parent
 
@@ -67,7 +63,7 @@ class Results:
         path = self.out / "evaluations" / f"{name}-{split}" / "predictions.jsonl"
         return {pair: text for (pair, _), (_, text) in read_predictions(path).items()}
 
-    def items(self, names: Sequence[str], *splits: str) -> list[Item]:
+    def items(self, names: Sequence[str], *splits: str) -> list[EvaluationItem]:
         """The answers of several policies to some tests, as draws of one."""
         return [
             item_of(self.sample(p.sample).plan, p, self.dataset.world, table.get(p), draw)
@@ -77,7 +73,7 @@ class Results:
             for draw, table in enumerate(tables)
         ]
 
-    def _report(self, names: tuple[str, ...], *splits: str) -> Report:
+    def _report(self, names: tuple[str, ...], *splits: str) -> MetricsReport:
         return score_items(self.items(names, *splits))
 
     def _compare(self, names: tuple[str, ...], others: tuple[str, ...], *splits: str) -> Comparison:

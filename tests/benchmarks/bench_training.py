@@ -31,11 +31,14 @@ from star_tvr.scenes.visibility import rasterize
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import Dataset, Manifest, commit_sample, dumps
 from star_tvr.schemas.records import Pair, Sample
-from star_tvr.training import grpo, runs
-from star_tvr.training.config import resolve, trainer_arguments
-from star_tvr.training.prompts import PromptConfig
+from star_tvr.training import grpo
+from star_tvr.training.config import PromptConfig, TraceConfig, resolve
 from star_tvr.training.rows import RowReader
-from star_tvr.training.traces import TraceConfig, check_trace, facts_of, write_trace
+from star_tvr.training.scene_facts import facts_of
+from star_tvr.training.trace_checker import check_trace
+from star_tvr.training.traces import write_trace
+from star_tvr.training.training_rows import training_rows
+from star_tvr.training.trl_arguments import trainer_arguments
 
 PRESETS = ("star", "view", "trance", "random-view", "orbit")
 STYLES = [TraceConfig(style, boxes=b) for style in ("trace", "compact") for b in (False, True)]
@@ -136,7 +139,7 @@ def own_part(root: Path, questions: int) -> list[tuple[str, str]]:
         "num_generations": GENERATIONS,
     }
     run = resolve("grpo", document, "bench")
-    table = runs.rows(run, dataset, trainer_arguments(run))
+    table = training_rows(run, dataset, trainer_arguments(run))
     rewards = grpo.reward_functions(run, dataset)
     writer = RowReader(dataset, PromptConfig(), TraceConfig("trace", boxes=True))
     rows_time = rewards_time = 0.0

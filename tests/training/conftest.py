@@ -9,7 +9,8 @@ import yaml
 
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.training import sft
-from star_tvr.training.models import TINY, build_tiny
+from star_tvr.training.config import TINY
+from star_tvr.training.tiny_models import build_tiny
 from tests.training.discs import make_dataset
 
 SFT = {"max_steps": 16, "learning_rate": 0.01, "per_device_train_batch_size": 6, "logging_steps": 1}

@@ -18,9 +18,10 @@ from star_tvr.scenes.transformations import Transformation, replay
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.records import Pair, Sample
 from star_tvr.training.augment import check_directions, mirror, renumber, reverse
-from star_tvr.training.prompts import PromptConfig
-from star_tvr.training.rows import RowReader, RowsConfig, choose_pairs
-from star_tvr.training.traces import TraceConfig, check_trace
+from star_tvr.training.config import PromptConfig, RowsConfig, TraceConfig
+from star_tvr.training.pairs import choose_pairs
+from star_tvr.training.rows import RowReader
+from star_tvr.training.trace_checker import check_trace
 from tests.schemas.conftest import labelled
 from tests.training.discs import TRAIN
 

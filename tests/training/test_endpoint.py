@@ -26,8 +26,8 @@ from PIL import Image
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.records import Pair
 from star_tvr.training import endpoint, evaluate
+from star_tvr.training.config import PromptConfig
 from star_tvr.training.endpoint import Endpoint, EndpointError, read_completion, retry_after
-from star_tvr.training.prompts import PromptConfig
 from star_tvr.training.questions import Decoding
 from star_tvr.training.rows import RowReader
 from tests.generator.command import Running, refused, tvr
@@ -593,11 +593,13 @@ def test_a_key_that_cannot_be_sent(monkeypatch):
 
 def test_a_folder_belongs_to_one_endpoint(prepare, server):
     prepare()
-    with pytest.raises(ConfigError, match="with endpoint 'http://127.0.0.1:.*', not 'http://oth"):
+    with pytest.raises(
+        ConfigError, match='with endpoint = "http://127.0.0.1:.*", now it is "http://oth'
+    ):
         prepare(url="http://other/v1")
-    with pytest.raises(ConfigError, match="with model 'm', not 'n'"):
+    with pytest.raises(ConfigError, match='with model = "m", now it is "n"'):
         prepare(model="n")
-    with pytest.raises(ConfigError, match="with temperature 0.0, not 1.0"):
+    with pytest.raises(ConfigError, match="with temperature = 0.0, now it is 1.0"):
         prepare(decoding=Decoding(8, temperature=1.0))
     prepare(concurrency=1, timeout=3, retries=1, max_requests=9)
 

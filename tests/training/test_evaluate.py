@@ -9,8 +9,8 @@ import yaml
 
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.training import evaluate, local, sft
+from star_tvr.training.config import PromptConfig
 from star_tvr.training.local import GumbelNoise, Loaded, LocalModel, find_device
-from star_tvr.training.prompts import PromptConfig
 from star_tvr.training.questions import Decoding
 
 COMPACT = PromptConfig("compact", "cell")
@@ -102,9 +102,9 @@ def test_an_interruption_keeps_the_answers_so_far(ask, asked, monkeypatch, tmp_p
 
 def test_a_folder_belongs_to_one_evaluation(ask, tiny, tmp_path):
     ask()
-    with pytest.raises(ConfigError, match="holds an evaluation with max_new_tokens 8, not 9"):
+    with pytest.raises(ConfigError, match="was made with max_new_tokens = 8, now it is 9"):
         ask(max_new_tokens=9)
-    with pytest.raises(ConfigError, match="holds an evaluation with model"):
+    with pytest.raises(ConfigError, match="was made with model = "):
         ask(model=str(tiny["tiny-idefics3"]))
     copied = shutil.copytree(tiny["tiny"], tmp_path / "model")
     ask("again", model=str(copied))
@@ -113,7 +113,7 @@ def test_a_folder_belongs_to_one_evaluation(ask, tiny, tmp_path):
     weights = bytearray((copied / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (copied / "model.safetensors").write_bytes(weights)
-    with pytest.raises(ConfigError, match="holds an evaluation with weights"):
+    with pytest.raises(ConfigError, match="was made with weights = "):
         ask("again", model=str(copied))
 
 

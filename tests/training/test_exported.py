@@ -14,16 +14,17 @@ from safetensors.torch import load_file
 
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.records import Pair
-from star_tvr.training import evaluate, grpo, report, runs, sft
-from star_tvr.training.config import check_config, load_config
+from star_tvr.training import callbacks, evaluate, grpo, report, sft
+from star_tvr.training.checks import check_config
+from star_tvr.training.config import PromptConfig, RowsConfig, TraceConfig, load_train_config
 from star_tvr.training.exported import MANIFEST, SAMPLE, Exported, open_dataset
 from star_tvr.training.exports import tables
 from star_tvr.training.exports.export import export
 from star_tvr.training.local import LocalModel
-from star_tvr.training.prompts import PromptConfig
 from star_tvr.training.questions import Decoding
-from star_tvr.training.rows import RowReader, RowsConfig, build_rows, stream_rows
-from star_tvr.training.traces import TraceConfig
+from star_tvr.training.rows import RowReader
+from star_tvr.training.run_folder import read_log
+from star_tvr.training.training_rows import build_rows, stream_rows
 from tests.training.discs import TRAIN
 
 SPLIT = "cross-view/train"
@@ -146,14 +147,14 @@ def test_a_row_needs_one_group_of_each_column(exported):
 def test_what_an_export_cannot_give_is_refused(write_config, exported, values, message):
     path = write_config(dataset=str(exported), **values)
     with pytest.raises(ConfigError, match=message) as info:
-        check_config(load_config("grpo", path))
+        check_config(load_train_config("grpo", path))
     assert str(info.value).startswith(f"{path}: ") and "\n" not in str(info.value)
 
 
 def test_a_folder_is_no_stream(write_config):
     path = write_config(rows={"streaming": True}, max_steps=1)
     with pytest.raises(ConfigError, match="rows.streaming: .* is a folder, whose files are read"):
-        check_config(load_config("grpo", path))
+        check_config(load_train_config("grpo", path))
 
 
 def damaged(path, change):
@@ -246,7 +247,7 @@ RUN = {"sft": sft.run, "grpo": grpo.run}
 
 
 def losses(folder):
-    return [(line["step"], line["loss"]) for line in runs.read_log(folder) if "loss" in line]
+    return [(line["step"], line["loss"]) for line in read_log(folder) if "loss" in line]
 
 
 def assert_same_learning(folder, expected, before):
@@ -282,7 +283,7 @@ def test_training_gives_what_it_gives_from_the_folder(
 def test_a_stream_goes_on_where_it_was(kind, warm, exported, write_config, monkeypatch, tmp_path):
     """Stopped in the step after a checkpoint, with the next epoch of the stream still to come."""
 
-    class Stopping(runs.LogFile):
+    class Stopping(callbacks.LogFile):
         def on_log(self, args, state, control, **rest):
             super().on_log(args, state, control, **rest)
             if state.global_step == 3:
@@ -294,7 +295,7 @@ def test_a_stream_goes_on_where_it_was(kind, warm, exported, write_config, monke
     whole = run(write_config(**values, output_dir=str(tmp_path / "whole")))
     parts = write_config(**values, output_dir=str(tmp_path / "parts"))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(runs, "LogFile", Stopping)
+        patch.setattr(callbacks, "LogFile", Stopping)
         run(parts)
     assert [step for step, _ in losses(tmp_path / "parts")] == [1, 2, 3]
     assert_same_learning(run(parts), whole, warm("tiny"))

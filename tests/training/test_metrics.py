@@ -16,24 +16,12 @@ from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import dumps_line
 from star_tvr.schemas.records import Pair
 from star_tvr.training.answers import compose, parse_truth
-from star_tvr.training.metrics import (
-    METRICS,
-    SILENCE,
-    Item,
-    Wins,
-    bootstrap,
-    compare,
-    compares_views,
-    comparison_table,
-    enumeration,
-    group_table,
-    objects_bin,
-    pass_at_k,
-    score_file,
-    score_item,
-    score_items,
-    table,
-)
+from star_tvr.training.baselines import SILENCE, enumeration
+from star_tvr.training.bootstrap import bootstrap
+from star_tvr.training.comparison import WinCounts, compare
+from star_tvr.training.metric_tables import comparison_table, group_table, metrics_table
+from star_tvr.training.metrics import METRICS, EvaluationItem, compares_views, score_item
+from star_tvr.training.metrics_report import objects_bin, pass_at_k, score_file, score_items
 
 WORLD = load_config("trance").world
 ATTRIBUTES = ("color", "shape", "size", "material", "position")
@@ -50,7 +38,9 @@ SCENE = (
 def item(truth, answer, sample="000000", final="left"):
     """A question about SCENE and an answer in the right form."""
     completion = None if answer is None else f"<think></think><answer>{answer}</answer>"
-    return Item(Pair(sample, "center", final), SCENE, parse_truth(truth), WORLD, completion)
+    return EvaluationItem(
+        Pair(sample, "center", final), SCENE, parse_truth(truth), WORLD, completion
+    )
 
 
 def values(truth, answer, *metrics):
@@ -272,7 +262,7 @@ def test_compare():
     items = some_items()
     mixed, right = score_items(items), score_items(with_answer(items, lambda i: compose(i.truth)))
     comparison = compare(right, mixed)
-    assert comparison.wins["", ""] == Wins(both=6, first=6, second=0, neither=0)
+    assert comparison.wins["", ""] == WinCounts(both=6, first=6, second=0, neither=0)
     assert comparison.wins["final", "left"].first == 2
     assert comparison.overall["tacc"].value == 0.5
     low, value, high = numbers(comparison.overall["tacc"])
@@ -292,7 +282,11 @@ def test_compare():
 def test_tables():
     report = score_items(some_items())
     console = Console(record=True, width=160, file=io.StringIO())
-    for shown in (table(report), group_table(report), comparison_table(compare(report, report))):
+    for shown in (
+        metrics_table(report),
+        group_table(report),
+        comparison_table(compare(report, report)),
+    ):
         console.print(shown)
     text = console.export_text()
     assert "12 items" in text and "50.0" in text and "TAcc-OOD" in text and "+0.0" in text
@@ -358,7 +352,7 @@ def test_missing_predictions_count_as_wrong(dataset, predictions):
     assert (report.missing, report.overall["tacc"].value) == (3, 0.25)
     assert score_file(path, dataset).overall["tacc"].value == 1
     console = Console(record=True, width=120, file=io.StringIO())
-    console.print(table(report))
+    console.print(metrics_table(report))
     assert "4 items, 3 of them without a prediction" in console.export_text()
 
 
@@ -425,7 +419,7 @@ def test_several_answers_to_an_item(dataset, predictions):
     assert list(document["pass_at"]) == ["1", "2", "4"]
     assert document["results"][5]["draw"] == 1
     console = Console(record=True, width=120, file=io.StringIO())
-    console.print(table(report))
+    console.print(metrics_table(report))
     text = console.export_text()
     assert "4 items, 16 answers, 3 of them missing" in text and "pass@4" in text
 
@@ -448,10 +442,10 @@ def test_several_answers_are_compared_with_one(dataset, predictions):
     several = score_file(path, dataset)
     comparison = compare(several, one)
     assert comparison.overall["tacc"].value == pytest.approx(5 / 8 - 1)
-    assert comparison.wins["", ""] == Wins(both=1, first=0, second=3, neither=0)
+    assert comparison.wins["", ""] == WinCounts(both=1, first=0, second=3, neither=0)
     assert comparison.only_second == tuple(r.pair for r in one.results[1:])
     assert compare(one, several).overall["tacc"].value == pytest.approx(1 - 5 / 8)
-    assert compare(several, several).wins["", ""] == Wins(4, 0, 0, 0)
+    assert compare(several, several).wins["", ""] == WinCounts(4, 0, 0, 0)
 
 
 @pytest.mark.parametrize("draw", [-1, 1.5, "0", True])

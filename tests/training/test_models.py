@@ -11,19 +11,17 @@ import pytest
 
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.schemas.config import load_config
+from star_tvr.training.config import TINY, Lora
 from star_tvr.training.errors import TrainingError
 from star_tvr.training.models import (
-    TINY,
-    Lora,
-    build_tiny,
     check_model,
     language_layers,
     load_adapter,
     load_model,
     load_processor,
     lora_config,
-    train_tokenizer,
 )
+from star_tvr.training.tiny_models import build_tiny, train_tokenizer
 
 WORLD = load_config("trance").world
 
@@ -66,7 +64,7 @@ def test_a_word_that_a_user_adds_is_learned():
 @pytest.mark.parametrize("family", TINY)
 def test_tiny_models_are_the_same_in_every_process(family, tiny, dataset, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from training.models import build_tiny;"
+        "import sys; from pathlib import Path; from training.tiny_models import build_tiny;"
         "from schemas.dataset import Dataset;"
         "build_tiny(sys.argv[1], Path(sys.argv[2]), Dataset.open(sys.argv[3]).world, seed=1)"
     )

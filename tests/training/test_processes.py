@@ -12,7 +12,8 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
-from star_tvr.training import runs, sft
+from star_tvr.training import sft
+from star_tvr.training.run_folder import read_log
 
 # Every process has a random generator of its own, so what it samples depends on how many there
 # are. Here a draw depends on the completion's place in the whole batch, and on nothing else.
@@ -119,7 +120,7 @@ def test_two_processes_are_as_one_with_twice_the_accumulation(
     moved = max((before[k] - w).abs().max() for k, w in weights.items())
     assert torch.isfinite(moved) and moved > 1e-4
     for name in ("two", "sharded"):
-        logs = [[x for x in runs.read_log(f) if "loss" in x] for f in (one, folders[name])]
+        logs = [[x for x in read_log(f) if "loss" in x] for f in (one, folders[name])]
         assert len(logs[0]) == len(logs[1]) == 2
         for a, b in zip(*logs, strict=True):
             for key in ("loss", "reward", "count_gap", "completions/mean_length", "num_tokens"):
@@ -127,9 +128,38 @@ def test_two_processes_are_as_one_with_twice_the_accumulation(
                     assert a[key] == pytest.approx(b[key], rel=1e-4, abs=1e-6), (name, key)
         others = load_file(folders[name] / "model.safetensors")
         assert others.keys() == weights.keys()
-        # TRL does not add up the gradient of the output layer in sharded SFT (docs/training.md).
+        # Sharded SFT in TRL does not add up the output layer's gradient (docs/training-notes.md).
         fault = {"lm_head.weight"} if (kind, name) == ("sft", "sharded") else set()
         apart = max((others[k] - w).abs().max() for k, w in weights.items() if k not in fault)
         assert apart < 1e-2 * moved, (name, moved, apart)
         assert json.loads((folders[name] / "run.json").read_text())["status"] == "done"
     assert (folders["sharded"] / "checkpoint-2" / "pytorch_model_fsdp.bin").is_file()
+
+
+def test_every_way_to_launch(tiny, write_config, tmp_path):
+    """From the repository, where `training` is a folder, and as the installed package."""
+    values = {"model": str(tiny["tiny"]), "max_steps": 1, "max_completion_length": 4}
+    values |= {"per_device_train_batch_size": 4, "num_generations": 2, "save_strategy": "no"}
+    python = [sys.executable, "-m"]
+    cpu = [*python, "accelerate.commands.launch", "--cpu", "--num_processes", "1"]
+    commands = {
+        "folder": [*python, "training.grpo"],
+        "package": [*python, "star_tvr.training.grpo"],
+        "accelerate": [*cpu, "-m", "star_tvr.training.grpo"],
+    }
+    running = {}
+    for name, command in commands.items():
+        config = write_config(f"{name}.yaml", **values, output_dir=str(tmp_path / name))
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": "."}
+        running[name] = subprocess.Popen(
+            [*command, str(config)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    for name, process in running.items():
+        output, problems = process.communicate(timeout=600)
+        assert process.returncode == 0, (name, problems)
+        assert output.splitlines()[-1] == str(tmp_path / name)
+        assert json.loads((tmp_path / name / "run.json").read_text())["status"] == "done"

@@ -8,9 +8,9 @@ import pytest
 from star_tvr.scenes.cameras import Camera
 from star_tvr.schemas.records import Pair
 from star_tvr.training.answers import parse
+from star_tvr.training.config import PromptConfig
 from star_tvr.training.prompts import (
     ORDERS,
-    PromptConfig,
     answer_completion,
     build_prompt,
     example_answer,
@@ -19,7 +19,8 @@ from star_tvr.training.prompts import (
     steps_text,
     with_images,
 )
-from star_tvr.training.traces import check_trace, facts_of
+from star_tvr.training.scene_facts import facts_of
+from star_tvr.training.trace_checker import check_trace
 from tests.training.discs import HEIGHT, WIDTH, make_config, make_sample
 
 STYLES = [

@@ -18,9 +18,11 @@ from star_tvr.schemas.dataset import Dataset, dumps, dumps_line
 from star_tvr.schemas.records import Pair
 from star_tvr.training import evaluate, report
 from star_tvr.training.answers import compose
-from star_tvr.training.metrics import Result, compare, score_file
+from star_tvr.training.comparison import compare
+from star_tvr.training.metrics import Result
+from star_tvr.training.metrics_report import read_metrics, score_file
 from star_tvr.training.report import gallery, tables
-from star_tvr.training.report.folders import find, report_from_json
+from star_tvr.training.report.folders import find
 
 VOID = {"meta", "img", "br", "hr", "wbr", "input", "link"}
 HOSTILE = (
@@ -367,10 +369,10 @@ def test_metrics_read_back_are_the_ones_written(study, dataset):
     for name in ("before", "after"):
         folder = study / "evaluations" / f"{name}-test_ood"
         scored = score_file(folder / "predictions.jsonl", dataset, "cross-view/test_ood")
-        assert report_from_json(folder / "metrics.json") == scored
+        assert read_metrics(folder / "metrics.json") == scored
         reports.append(scored)
     read = [
-        report_from_json(study / "evaluations" / f"{name}-test_ood" / "metrics.json")
+        read_metrics(study / "evaluations" / f"{name}-test_ood" / "metrics.json")
         for name in ("before", "after")
     ]
     assert compare(*read) == compare(*reports)
@@ -515,7 +517,7 @@ def test_several_answers_to_a_question(dataset, tmp_path):
     predictions.write_text("".join(map(dumps_line, lines)))
     scored = score_file(predictions, dataset, name)
     (tmp_path / "metrics.json").write_text(dumps(scored.to_json()))
-    read = report_from_json(tmp_path / "metrics.json")
+    read = read_metrics(tmp_path / "metrics.json")
     assert [read.pass_at[k].value for k in (1, 2)] == [0.5, 1.0]
     assert read.pass_at == scored.pass_at
     assert [r.draw for r in read.results] == [r.draw for r in scored.results]

@@ -7,16 +7,11 @@ import pytest
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair
-from star_tvr.training import rows
-from star_tvr.training.prompts import PromptConfig
-from star_tvr.training.rows import (
-    RowReader,
-    build_rows,
-    choose_pairs,
-    difficulties,
-    epoch_order,
-)
-from star_tvr.training.traces import TraceConfig
+from star_tvr.training import images
+from star_tvr.training.config import PromptConfig, TraceConfig
+from star_tvr.training.pairs import choose_pairs, difficulties, epoch_order, exchanged
+from star_tvr.training.rows import RowReader
+from star_tvr.training.training_rows import build_rows
 from tests.training.discs import TRAIN, background, make_dataset
 
 COMPACT = PromptConfig("compact", "cell")
@@ -90,13 +85,13 @@ def test_a_missing_view_is_named(copy):
 
 def test_repeated_questions_are_made_once(dataset, monkeypatch):
     opened = []
-    read = rows.read_rgb
+    read = images.read_rgb
 
     def noted(path):
         opened.append(path)
         return read(path)
 
-    monkeypatch.setattr(rows, "read_rgb", noted)
+    monkeypatch.setattr(images, "read_rgb", noted)
     table = table_of(dataset, "cross-view/train")
     batch = table.__getitems__([0, 0, 0, 1, 1, 1])
     assert [row["sample"] for row in batch] == ["000000"] * 3 + ["000001"] * 3
@@ -106,7 +101,7 @@ def test_repeated_questions_are_made_once(dataset, monkeypatch):
 
 def test_exchanged_pictures_come_from_other_scenes_with_the_same_cameras(dataset):
     pairs = choose_pairs(dataset, "cross-view/train", "all")
-    others = rows.exchanged(pairs)
+    others = exchanged(pairs)
     assert set(others) == set(others.values()) == set(pairs)
     reader = RowReader(dataset, COMPACT, pictures=others)
     for pair, other in others.items():
@@ -116,7 +111,7 @@ def test_exchanged_pictures_come_from_other_scenes_with_the_same_cameras(dataset
         assert row.pop("images") == RowReader(dataset, COMPACT).row(other)["images"]
         assert row == {k: v for k, v in own.items() if k != "images"}
     with pytest.raises(ConfigError, match="^--exchange-images: .* only one question from center"):
-        rows.exchanged(pairs[:1])
+        exchanged(pairs[:1])
 
 
 def test_splits_must_be_there_and_hold_something(copy):

@@ -3,16 +3,17 @@
 import pytest
 
 from star_tvr.training.answers import compose
-from star_tvr.training.prompts import PromptConfig
-from star_tvr.training.rows import RowReader, choose_pairs
+from star_tvr.training.config import Extra, PromptConfig, TraceConfig
+from star_tvr.training.pairs import choose_pairs
+from star_tvr.training.rows import RowReader
 from star_tvr.training.scene_rewards import (
-    Extra,
     agreement,
     extra_rewards,
     grounding_score,
     reference_score,
 )
-from star_tvr.training.traces import TraceConfig, check_trace, write_trace
+from star_tvr.training.trace_checker import check_trace
+from star_tvr.training.traces import write_trace
 
 FULL = TraceConfig("trace", boxes=True)
 

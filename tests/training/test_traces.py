@@ -7,15 +7,10 @@ from itertools import product
 import pytest
 
 from star_tvr.schemas.records import Pair
-from star_tvr.training.traces import (
-    MAX_READ,
-    TraceConfig,
-    check_trace,
-    facts_of,
-    overlap,
-    reasoning_of,
-    write_trace,
-)
+from star_tvr.training.config import TraceConfig
+from star_tvr.training.scene_facts import facts_of
+from star_tvr.training.trace_checker import MAX_READ, check_trace, overlap, reasoning_of
+from star_tvr.training.traces import write_trace
 from tests.training.discs import make_config, make_sample
 
 STYLES = [TraceConfig(style, boxes=b) for style in ("trace", "compact") for b in (False, True)]

@@ -15,12 +15,15 @@ import torch
 from safetensors.torch import load_file
 
 from star_tvr.scenes.errors import ConfigError
-from star_tvr.training import grpo, runs, sft
-from star_tvr.training.config import check_config, load_config, load_stages, trainer_arguments
+from star_tvr.training import callbacks, grpo, sft
+from star_tvr.training.checks import check_config
+from star_tvr.training.config import TINY, Lora, PromptConfig, load_stages, load_train_config
 from star_tvr.training.errors import TrainingError
-from star_tvr.training.models import TINY, Lora
-from star_tvr.training.prompts import PromptConfig
-from star_tvr.training.rows import RowReader, build_rows
+from star_tvr.training.initial_model import load_initial_model
+from star_tvr.training.rows import RowReader
+from star_tvr.training.run_folder import last_checkpoint, open_run, read_log
+from star_tvr.training.training_rows import build_rows
+from star_tvr.training.trl_arguments import trainer_arguments
 from tests.training.conftest import SFT
 from tests.training.discs import TRAIN, background
 
@@ -67,18 +70,18 @@ TRAINED = [name for name in TINY if name != "small-64"]  # which takes its time
 def test_wrong_keys_and_values_are_named(write_config, values, message):
     path = write_config(**values)
     with pytest.raises(ConfigError, match=message) as info:
-        load_config("grpo", path)
+        load_train_config("grpo", path)
     assert str(info.value).startswith(f"{path}: ")
     assert "\n" not in str(info.value)
 
 
 def test_a_key_of_the_other_trainer(write_config):
     with pytest.raises(ConfigError, match="num_generations: only for tvr train grpo"):
-        load_config("sft", write_config(num_generations=4))
+        load_train_config("sft", write_config(num_generations=4))
     with pytest.raises(ConfigError, match="packing: only for tvr train sft"):
-        load_config("grpo", write_config(packing=False))
+        load_train_config("grpo", write_config(packing=False))
     with pytest.raises(ConfigError, match="reward: only for tvr train grpo"):
-        load_config("sft", write_config(reward={"preset": "star"}))
+        load_train_config("sft", write_config(reward={"preset": "star"}))
 
 
 @pytest.mark.parametrize(
@@ -115,13 +118,13 @@ def test_refused_before_any_weight_is_loaded(write_config, monkeypatch, values, 
     def never(*_):
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr(runs, "load", never)
+    monkeypatch.setattr(grpo, "load_initial_model", never)
     path = write_config(**values)
     with pytest.raises(ConfigError, match=message) as info:
         grpo.run(path)
     assert str(info.value).startswith(f"{path}: ")
     assert "\n" not in str(info.value)
-    assert not Path(load_config("grpo", path).output_dir).exists()
+    assert not Path(load_train_config("grpo", path).output_dir).exists()
 
 
 def test_a_tokenizer_alone_is_refused_before_any_weight_is_loaded(tiny, write_config, tmp_path):
@@ -142,23 +145,25 @@ def test_trl_itself_may_refuse(write_config):
 
 def test_overrides_numbers_and_defaults(write_config):
     path = write_config(learning_rate="1e-5")
-    config = load_config("grpo", path, ["lora.r=3", "lora.alpha=6", "max_steps=7", "beta=1e-2"])
+    config = load_train_config(
+        "grpo", path, ["lora.r=3", "lora.alpha=6", "max_steps=7", "beta=1e-2"]
+    )
     assert config.trainer["learning_rate"] == 1e-5
     assert config.lora == Lora(r=3, alpha=6)
     assert config.trainer["max_steps"] == 7
     assert config.trainer["beta"] == 0.01
     assert config.trainer["remove_unused_columns"] is False
     assert config.trainer["bf16"] is False  # on the CPU
-    assert load_config("sft", path).trainer["max_length"] is None
+    assert load_train_config("sft", path).trainer["max_length"] is None
     with pytest.raises(ConfigError, match="write key=value"):
-        load_config("grpo", path, ["max_steps"])
+        load_train_config("grpo", path, ["max_steps"])
 
 
 def test_a_stored_configuration_can_be_used_again(write_config, tmp_path):
     path = write_config(lora={"r": 2, "targets": ["q_proj"]}, reward={"weights": {"wrong": -2}})
-    config = load_config("grpo", path)
+    config = load_train_config("grpo", path)
     again = write_config("again.yaml", **config.to_json())
-    assert load_config("grpo", again).to_json() == config.to_json()
+    assert load_train_config("grpo", again).to_json() == config.to_json()
 
 
 FOLDER = Path(__file__).parents[2] / "examples" / "train"
@@ -192,7 +197,7 @@ def test_the_launcher_configurations_are_valid(path):
 
 @pytest.mark.parametrize("family", TRAINED)
 def test_sft_lowers_the_loss(warm, family):
-    losses = [line["loss"] for line in runs.read_log(warm(family)) if "loss" in line]
+    losses = [line["loss"] for line in read_log(warm(family)) if "loss" in line]
     assert len(losses) == SFT["max_steps"]
     assert losses[-1] < 0.5 * losses[0]
     run = json.loads((warm(family) / "run.json").read_text())
@@ -214,10 +219,10 @@ class Spy:
         self.rewards: list[Any] = []
         self.processor: Any = None
         self.encoded: Any = None
-        load, functions = runs.load, grpo.reward_functions
+        functions = grpo.reward_functions
 
         def spied_load(*arguments):
-            model, self.processor = load(*arguments)
+            model, self.processor = load_initial_model(*arguments)
             backbone = model.model
             tower = backbone.visual if hasattr(backbone, "visual") else backbone.vision_model
             tower.register_forward_pre_hook(self.look, with_kwargs=True)
@@ -227,7 +232,7 @@ class Spy:
         def spied_functions(*arguments):
             return [self.listen(function) for function in functions(*arguments)]
 
-        monkeypatch.setattr(runs, "load", spied_load)
+        monkeypatch.setattr(grpo, "load_initial_model", spied_load)
         monkeypatch.setattr(grpo, "reward_functions", spied_functions)
 
     def look(self, _, arguments, named):
@@ -299,7 +304,7 @@ def test_grpo_trains_adapters_on_the_right_rows(
             expected = [background(sample, state, "center") for state in ("initial", "final")]
             assert [tuple(color) for color in colors] == expected
 
-    line = runs.read_log(folder)[0]
+    line = read_log(folder)[0]
     for key in ("loss", "reward", "rewards/format_reward/mean", "rewards/accuracy_reward/mean"):
         assert key in line
     for key in ("tacc", "count_gap", "silent", "enumerating", "completions/mean_length"):
@@ -353,7 +358,7 @@ def test_reasoning_is_taught_and_further_rewards_are_logged(tiny, write_config, 
     values = GRPO | {"max_steps": 1, "per_device_train_batch_size": 16, "model": str(folder)}
     extra = {"reference": 1.0, "consistency": 0.5, "grounding": 0.5}
     values |= {"reward": {"extra": extra}, "rows": rows}
-    line, *_ = runs.read_log(grpo.run(write_config("extra.yaml", **values)))
+    line, *_ = read_log(grpo.run(write_config("extra.yaml", **values)))
     for name in ("reference", "consistency", "grounding", "accuracy", "format"):
         assert 0 <= line[f"rewards/{name}_reward/mean"] <= 1 or name == "accuracy"
     for name in ("true", "false", "unparsed"):
@@ -368,20 +373,19 @@ def test_an_adapter_goes_on_being_trained(warm, write_config, tmp_path):
     old, new = (load_file(f / "adapter_model.safetensors") for f in (first, second))
     assert old.keys() == new.keys()
     assert any(not torch.equal(old[name], new[name]) for name in old)
-    assert "kl" in runs.read_log(second)[0]
+    assert "kl" in read_log(second)[0]
 
 
 def test_a_finished_run_returns_at_once_and_can_be_made_longer(warm, write_config, monkeypatch):
     values = {"model": str(warm("tiny")), **GRPO, "max_steps": 1}
     folder = grpo.run(write_config(**values))
     files = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
-    load = runs.load
-    monkeypatch.setattr(runs, "load", None)
+    monkeypatch.setattr(grpo, "load_initial_model", None)
     assert grpo.run(write_config(**values)) == folder
     assert files == {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
-    monkeypatch.setattr(runs, "load", load)
+    monkeypatch.setattr(grpo, "load_initial_model", load_initial_model)
     grpo.run(write_config(**values | {"max_steps": 2}))
-    assert [line["step"] for line in runs.read_log(folder) if "loss" in line] == [1, 2]
+    assert [line["step"] for line in read_log(folder) if "loss" in line] == [1, 2]
 
 
 @pytest.mark.parametrize("family", ["tiny", "tiny-idefics3"])
@@ -391,7 +395,7 @@ def test_a_run_of_all_weights_goes_on_from_its_weights(tiny, write_config, tmp_p
     sft.run(write_config(**values | {"max_steps": 4}, output_dir=str(whole)))
     for steps in (2, 4):
         sft.run(write_config(**values | {"max_steps": steps}, output_dir=str(parts)))
-    logs = [[x["loss"] for x in runs.read_log(f) if "loss" in x] for f in (whole, parts)]
+    logs = [[x["loss"] for x in read_log(f) if "loss" in x] for f in (whole, parts)]
     assert logs[0] == pytest.approx(logs[1])
     resumed = load_file(parts / "model.safetensors")
     for name, weights in load_file(whole / "model.safetensors").items():
@@ -399,24 +403,24 @@ def test_a_run_of_all_weights_goes_on_from_its_weights(tiny, write_config, tmp_p
 
 
 def test_a_folder_belongs_to_one_configuration(write_config, tmp_path):
-    config = load_config("grpo", write_config(learning_rate=0.01))
-    runs.open_run(config)
-    runs.open_run(config)
-    changed = load_config("grpo", write_config(learning_rate=0.02))
-    with pytest.raises(ConfigError, match="holds a run with learning_rate 0.01, not 0.02"):
-        runs.open_run(changed)
-    with pytest.raises(ConfigError, match="holds a run with kind 'grpo', not 'sft'"):
-        runs.open_run(load_config("sft", write_config(learning_rate=0.01)))
+    config = load_train_config("grpo", write_config(learning_rate=0.01))
+    open_run(config)
+    open_run(config)
+    changed = load_train_config("grpo", write_config(learning_rate=0.02))
+    with pytest.raises(ConfigError, match="was made with learning_rate = 0.01, now it is 0.02"):
+        open_run(changed)
+    with pytest.raises(ConfigError, match='was made with kind = "grpo", now it is "sft"'):
+        open_run(load_train_config("sft", write_config(learning_rate=0.01)))
     stored = tmp_path / "run" / "config.yaml"
     text = stored.read_text()
     stored.write_text(text.replace("  order: index\n", ""))  # as if begun before there was the key
     assert stored.read_text() != text
-    runs.open_run(config)
+    open_run(config)
     assert stored.read_text() == text
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
-    with pytest.raises(ConfigError, match="is not empty and holds no run"):
-        runs.open_run(load_config("grpo", write_config(output_dir=str(tmp_path / "other"))))
+    with pytest.raises(ConfigError, match="is not empty and has no config.yaml"):
+        open_run(load_train_config("grpo", write_config(output_dir=str(tmp_path / "other"))))
 
 
 def test_a_checkpoint_that_was_cut_off_is_removed(tmp_path):
@@ -425,23 +429,23 @@ def test_a_checkpoint_that_was_cut_off_is_removed(tmp_path):
         folder.mkdir()
         if state is not None:
             (folder / "trainer_state.json").write_text(state)
-    assert runs.last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-2"]
 
 
 KILLED = """
 import os, signal, sys
-from star_tvr.training import runs
+from star_tvr.training import callbacks, run_folder
 from star_tvr.tvr import main
 
 moment = sys.argv.pop()
-write_run = runs.write_run
+write_run = run_folder.write_run
 
 def reached(folder, what):
     if f"{folder.name} {what}" == moment:
         os.kill(os.getpid(), signal.SIGKILL)
 
-class Deadly(runs.LogFile):
+class Deadly(callbacks.LogFile):
     def on_log(self, args, state, control, **rest):
         super().on_log(args, state, control, **rest)
         reached(self.path.parent, state.global_step)
@@ -450,7 +454,7 @@ def deadly(folder, config, status, step):
     write_run(folder, config, status, step)
     reached(folder, status)
 
-runs.LogFile, runs.write_run = Deadly, deadly
+callbacks.LogFile, run_folder.write_run = Deadly, deadly
 main()
 """
 
@@ -478,7 +482,7 @@ def test_two_stages_killed_in_each_and_between_end_as_if_nothing_had_happened(
         assert killed.returncode == -signal.SIGKILL, killed.stderr
 
     def steps(folder):
-        return [line["step"] for line in runs.read_log(folder) if "loss" in line]
+        return [line["step"] for line in read_log(folder) if "loss" in line]
 
     def written(folder):
         """When the only checkpoint of a killed stage was written."""
@@ -500,7 +504,7 @@ def test_two_stages_killed_in_each_and_between_end_as_if_nothing_had_happened(
     whole = grpo.run(write_config("whole.yaml", **values, output_dir=str(tmp_path / "whole")))
     before = load_file(first / "adapter_model.safetensors")
     for resumed, expected in ((first, whole.parent / first.name), (second, whole)):
-        logs = [[line for line in runs.read_log(f) if "loss" in line] for f in (resumed, expected)]
+        logs = [[line for line in read_log(f) if "loss" in line] for f in (resumed, expected)]
         assert steps(resumed) == steps(expected) == [1, 2, 3, 4]
         for key in ("loss", "reward", "completions/mean_length"):
             if key in logs[1][0]:
@@ -521,17 +525,17 @@ def test_a_loss_that_is_no_number_stops_the_run(warm, write_config, save_steps):
 
 
 def test_weights_that_are_no_numbers_are_never_stored(warm, write_config, monkeypatch):
-    class Poison(runs.LogFile):
+    class Poison(callbacks.LogFile):
         def on_step_begin(self, args, state, control, model=None, **_):
             if state.global_step == 3:
                 with torch.no_grad():
                     next(model.parameters()).fill_(float("nan"))
 
-    monkeypatch.setattr(runs, "LogFile", Poison)
+    monkeypatch.setattr(callbacks, "LogFile", Poison)
     values = {"model": str(warm("tiny")), **SFT, "max_steps": 6, "logging_steps": 100}
     with pytest.raises(TrainingError, match="at step 4; .*; checkpoint-2 holds the last sound"):
         sft.run(write_config(**values, save_steps=2))
-    folder = Path(load_config("sft", write_config(**values)).output_dir)
+    folder = Path(load_train_config("sft", write_config(**values)).output_dir)
     assert sorted(p.name for p in folder.glob("checkpoint-*")) == ["checkpoint-2"]
     for tensor in load_file(folder / "checkpoint-2" / "model.safetensors").values():
         assert tensor.isfinite().all()
@@ -540,23 +544,23 @@ def test_weights_that_are_no_numbers_are_never_stored(warm, write_config, monkey
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
 @pytest.mark.parametrize("name", ["optimizer.pt", "training_args.bin"])
 def test_a_full_disk_leaves_the_last_checkpoint(warm, write_config, monkeypatch, name):
-    class Fill(runs.LogFile):
+    class Fill(callbacks.LogFile):
         def on_step_end(self, args, state, control, **_):
             if state.global_step == 4:
                 folder = Path(args.output_dir, "checkpoint-4")
                 folder.mkdir()
                 (folder / name).symlink_to("/dev/full")  # every write to it fails with ENOSPC
 
-    plain = runs.LogFile
-    monkeypatch.setattr(runs, "LogFile", Fill)
+    plain = callbacks.LogFile
+    monkeypatch.setattr(callbacks, "LogFile", Fill)
     path = write_config(model=str(warm("tiny")), **SFT | {"max_steps": 4}, save_steps=2)
     message = "the disk is full; .* goes on from checkpoint-2"
     with pytest.raises(TrainingError, match=message) as info:
         sft.run(path)
     assert "\n" not in str(info.value)
-    folder = load_config("sft", path).output_dir
+    folder = load_train_config("sft", path).output_dir
     assert [p.name for p in folder.glob("checkpoint-*")] == ["checkpoint-2"]
-    monkeypatch.setattr(runs, "LogFile", plain)
+    monkeypatch.setattr(callbacks, "LogFile", plain)
     sft.run(path)
     assert json.loads((folder / "run.json").read_text())["status"] == "done"
 
@@ -607,5 +611,5 @@ def test_the_entry_point_of_launchers(write_config, capsys):
 
 
 def test_a_right_configuration_passes_the_checks(write_config, dataset):
-    config = load_config("grpo", write_config())
+    config = load_train_config("grpo", write_config())
     assert check_config(config).root == dataset.root

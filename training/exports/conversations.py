@@ -10,8 +10,9 @@ from typing import Any
 
 from star_tvr.scenes.transformations import Transformation
 from star_tvr.schemas.dataset import SAMPLES_PER_FOLDER, Dataset, dumps, dumps_line
+from star_tvr.training.config import PromptConfig
 from star_tvr.training.exports.items import Item, Part, flat_prompt, items, picture
-from star_tvr.training.prompts import PromptConfig, answer_completion, build_prompt, listed_objects
+from star_tvr.training.prompts import answer_completion, build_prompt, listed_objects
 
 Row = Callable[[Dataset, Item, int, list[str]], dict[str, Any]]
 """What a pair looks like: from the item, its running number in its file, its two image paths."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.card import Configs, write_export_card
 from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.folders import was_begun
 from star_tvr.training.exports import conversations, shards, tables, trance
 from star_tvr.training.exports.items import Item, Part, choose_parts
 
@@ -50,9 +51,8 @@ def export(
     if form not in FORMATS:
         raise ConfigError(f"--format {form}: is unknown; known are {', '.join(FORMATS)}")
     parts = choose_parts(dataset, splits)
+    was_begun(out, None)
     target = out.resolve()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(f"{out}: is there already and is not empty; name another folder")
     try:
         yield from _export(dataset, target, form, parts)
     except OSError as problem:

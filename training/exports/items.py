@@ -12,7 +12,8 @@ from star_tvr.schemas.checks import iter_jsonl
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.pictures import decode_png
 from star_tvr.schemas.records import Image, Pair, Sample
-from star_tvr.training.prompts import Message, PromptConfig, build_prompt
+from star_tvr.training.config import PromptConfig
+from star_tvr.training.prompts import Message, build_prompt
 
 
 @dataclass(frozen=True)

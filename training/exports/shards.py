@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from star_tvr.schemas.dataset import Dataset
+from star_tvr.training.config import PromptConfig
 from star_tvr.training.exports.items import Item, Part, items, mask, picture, record
-from star_tvr.training.prompts import PromptConfig
 
 ITEMS_PER_SHARD = 1_000
 

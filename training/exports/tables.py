@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from star_tvr.schemas.dataset import Dataset, dumps_line
+from star_tvr.training.config import PromptConfig
 from star_tvr.training.exported import MANIFEST, SAMPLE
 from star_tvr.training.exports.items import Item, Part, items, mask, picture, record
-from star_tvr.training.prompts import PromptConfig
 
 ROWS_PER_GROUP = 25
 """Rows in memory at a time, and the least that a reader has to read."""

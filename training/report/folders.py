@@ -13,16 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from star_tvr.scenes.errors import DataError, TvrError
-from star_tvr.scenes.world import ATTRIBUTES
 from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.config import read_yaml
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.files import read_text
-from star_tvr.schemas.records import Pair
-from star_tvr.training.answers import parse_truth
+from star_tvr.training.config import TINY
 from star_tvr.training.exported import open_dataset
-from star_tvr.training.metrics import METRICS, Estimate, Report, Result, score_file
-from star_tvr.training.models import TINY
+from star_tvr.training.metrics_report import MetricsReport, read_metrics, score_file
 
 TINY_WIDTH = 256
 """No language model worth the name has hidden states this narrow."""
@@ -66,7 +63,7 @@ class Evaluation:
     name: str
     settings: Mapping[str, Any]
     dataset: Dataset | None
-    report: Report
+    report: MetricsReport
     tiny: bool = False
 
     @property
@@ -265,7 +262,7 @@ def _read_evaluation(
     split = settings.get("split")
     dataset = _find_dataset(settings.get("dataset"), split, datasets)
     if (path / "metrics.json").is_file():
-        report = report_from_json(path / "metrics.json")
+        report = read_metrics(path / "metrics.json")
     elif dataset is None:
         where = settings.get("dataset") or "it does not say which"
         raise DataError(
@@ -295,60 +292,3 @@ def _find_dataset(stored: Any, split: Any, datasets: Sequence[Path]) -> Dataset 
         except DataError:
             continue
     return None
-
-
-def report_from_json(path: Path) -> Report:
-    """Read what `Report.to_json` wrote.
-
-    Raises:
-        DataError: the file says something else.
-    """
-    document = read_json(path)
-    try:
-        return Report(
-            missing=int(document["missing"]),
-            overall=_estimates(document["metrics"]),
-            groups={
-                group: {name: _estimates(values) for name, values in members.items()}
-                for group, members in document["by"].items()
-            },
-            results=tuple(_result(entry) for entry in document.get("results", ())),
-            pass_at={int(k): _estimate(found) for k, found in document.get("pass_at", {}).items()},
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, TvrError) as problem:
-        raise DataError(
-            f"{path}: is not what tvr evaluate writes ({type(problem).__name__}: {problem}); "
-            "delete it and evaluate again"
-        ) from None
-
-
-def _estimates(document: Mapping[str, Any]) -> dict[str, Estimate]:
-    return {key: _estimate(document.get(key, {})) for key in METRICS}
-
-
-def _estimate(found: Mapping[str, Any]) -> Estimate:
-    value, low, high = (_float(found.get(name)) for name in ("value", "low", "high"))
-    return Estimate(value, low, high, int(found.get("count", 0)))
-
-
-def _float(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def _result(entry: Mapping[str, Any]) -> Result:
-    truth = parse_truth(entry["truth"])
-    counts = {}
-    for key in METRICS:
-        value = entry["metrics"].get(key)
-        wanted = sum(t.attribute == key for t in truth) if key in ATTRIBUTES else 1
-        counts[key] = (0.0, 0.0) if value is None else (float(value) * wanted, float(wanted))
-    return Result(
-        pair=Pair(entry["sample"], entry["initial"], entry["final"]),
-        truth=tuple(str(t) for t in truth),
-        predictions=tuple(str(p) for p in entry["predictions"]),
-        completion=None if entry["completion"] is None else str(entry["completion"]),
-        objects=int(entry["objects"]),
-        angle=_float(entry["angle"]),
-        counts=counts,
-        draw=entry.get("draw"),
-    )

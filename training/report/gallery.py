@@ -17,9 +17,9 @@ from star_tvr.scenes.transformations import Transformation
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair, Sample
 from star_tvr.training.answers import parse_triplet
+from star_tvr.training.images import open_image
 from star_tvr.training.metrics import Result
 from star_tvr.training.rewards import score
-from star_tvr.training.rows import open_image
 
 THUMBNAIL = 320
 """Widest picture, in pixels."""

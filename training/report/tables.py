@@ -1,6 +1,5 @@
 """What a report says in numbers: tables of metrics, differences, habits, confusions and runs."""
 
-import math
 import re
 import statistics
 from collections import Counter
@@ -14,7 +13,9 @@ from star_tvr.scenes.errors import DataError
 from star_tvr.scenes.world import APPEARANCE
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.training.answers import parse, parse_triplet, parse_truth
-from star_tvr.training.metrics import METRICS, Comparison, Estimate, Result, bootstrap, compare
+from star_tvr.training.bootstrap import Estimate, estimates, scene_sums
+from star_tvr.training.comparison import Comparison, compare
+from star_tvr.training.metrics import METRICS, Result
 from star_tvr.training.report import plots
 from star_tvr.training.report.curves import Figure, is_number
 from star_tvr.training.report.folders import Evaluation, TrainingRun
@@ -228,14 +229,10 @@ def lengths(results: Iterable[Result]) -> list[int]:
 
 def mean_of(results: Sequence[Result], indicator: Callable[[Result], float | None]) -> Estimate:
     """The mean over the results where there is a value, with a bootstrap interval over scenes."""
-    scenes = {sample: row for row, sample in enumerate(sorted({r.pair.sample for r in results}))}
-    sums = np.zeros((len(scenes), 1, 2))
-    for result in results:
-        value = indicator(result)
-        if value is not None:
-            sums[scenes[result.pair.sample], 0] += (float(value), 1)
-    value, low, high = (None if math.isnan(x) else x for x in bootstrap(sums)[0].tolist())
-    return Estimate(value, low, high, int(sums[:, 0, 1].sum()))
+    values = [(result.pair.sample, indicator(result)) for result in results]
+    ratios = [[(value or 0, value is not None)] for _, value in values]
+    sums = scene_sums([scene for scene, _ in values], np.array(ratios, float).reshape(-1, 1, 2))
+    return estimates(sums)[0]
 
 
 def angle_bin(angle: float) -> tuple[int, str]:

@@ -1,0 +1,152 @@
+"""What is refused before weights are loaded: all that data, model, device and batch must fit."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.records import Pair
+from star_tvr.training.augment import check_directions
+from star_tvr.training.config import TINY, TrainConfig, cuda_available
+from star_tvr.training.errors import TrainingError
+from star_tvr.training.exported import Exported, is_dataset, open_dataset
+from star_tvr.training.models import check_model, load_processor
+from star_tvr.training.pairs import choose_pairs
+
+
+def check_config(config: TrainConfig, model: bool = True) -> Dataset:
+    """Everything that can be refused before weights are loaded. Returns the open data set.
+
+    Args:
+        config: of the run.
+        model: whether the model is there already; an earlier stage may have to make it first.
+
+    Raises:
+        ConfigError: no such data set, split or model, or a device or batch that cannot be.
+        DataError: a file of the data set is damaged.
+    """
+    source = config.source
+    _check_device(config)
+    if config.kind == "grpo":
+        _check_batch(config)
+    if not is_dataset(config.dataset):
+        raise ConfigError(
+            f"{source}: dataset: {config.dataset} is not a data set folder, nor a parquet export"
+        )
+    dataset = open_dataset(config.dataset, config.split)
+    if config.split not in dataset.split_names():
+        known = ", ".join(dataset.split_names()) or "none yet, run tvr split"
+        raise ConfigError(f"{source}: split: there is no {config.split} (known: {known})")
+    try:
+        pairs = choose_pairs(dataset, config.split, config.rows.views)
+        if "position" in dataset.config.transformations.attributes:
+            check_directions(dataset.world, config.rows.mirror, config.rows.reverse)
+        _check_consistency(config, pairs)
+        _check_streaming(config, dataset)
+        _check_pixels(config, dataset)
+        if model:
+            _check_model(config)
+    except (ConfigError, TrainingError) as problem:
+        raise ConfigError(f"{source}: {problem}") from None
+    return dataset
+
+
+def _check_device(config: TrainConfig) -> None:
+    wants = [k for k in ("fp16", "use_vllm", "tf32") if config.trainer.get(k)]
+    if not config.trainer["use_cpu"] and not cuda_available():
+        raise ConfigError(
+            f"{config.source}: use_cpu: false asks for a GPU, but PyTorch sees none here; "
+            "leave it out to run on the CPU"
+        )
+    if wants and config.trainer["use_cpu"]:
+        raise ConfigError(f"{config.source}: {wants[0]}: needs a GPU; set it to false on the CPU")
+
+
+def _check_batch(config: TrainConfig) -> None:
+    """GRPO compares the completions of one prompt, so a batch must hold whole groups."""
+    group: int = config.trainer["num_generations"]
+    whole, size, steps, processes = _batch(config)
+    if group < 2:
+        raise ConfigError(f"{config.source}: num_generations: {group}, but a group needs two")
+    if whole % group:
+        raise ConfigError(
+            f"{config.source}: num_generations: {group} does not divide the batch of {whole} = "
+            f"{size} (per_device_train_batch_size) x {steps} (gradient_accumulation_steps) x "
+            f"{processes} (processes); set gradient_accumulation_steps to a multiple of "
+            f"{_smallest_factor(size * processes, group)}"
+        )
+
+
+def _batch(config: TrainConfig) -> tuple[int, int, int, int]:
+    """Completions that GRPO makes at once; for each device and pass; passes; processes."""
+    get = config.trainer.get
+    size = get("per_device_train_batch_size", 8)
+    steps = get("steps_per_generation") or get("gradient_accumulation_steps", 1)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    return get("generation_batch_size") or size * steps * processes, size, steps, processes
+
+
+def _smallest_factor(batch: int, group: int) -> int:
+    """The smallest n for which batch * n is a multiple of group."""
+    return next(n for n in range(1, group + 1) if batch * n % group == 0)
+
+
+def _check_consistency(config: TrainConfig, pairs: Sequence[Pair]) -> None:
+    """The consistency reward compares answers to several views of one scene in one batch."""
+    if not config.reward.extra.consistency:
+        return
+    if len({p.sample for p in pairs}) == len(pairs):
+        raise ConfigError(
+            f"reward.extra.consistency: no scene of {config.split} is asked about from two views; "
+            "set rows.views: all"
+        )
+    prompts = _batch(config)[0] // config.trainer["num_generations"]
+    if prompts < 2:
+        raise ConfigError(
+            f"reward.extra.consistency: a batch holds {prompts} question, but two views need two; "
+            "double gradient_accumulation_steps"
+        )
+
+
+def _check_streaming(config: TrainConfig, dataset: Dataset) -> None:
+    """A stream has no end that the trainer could know, and no way back to a scene."""
+    if not config.rows.streaming:
+        return
+    if not isinstance(dataset, Exported):
+        raise ConfigError(
+            f"rows.streaming: {config.dataset} is a folder, whose files are read when they are "
+            "needed; leave it out, or make a stream with tvr export --format parquet"
+        )
+    if config.rows.order == "easy-first":
+        raise ConfigError("rows.order: easy-first needs all rows at once; leave out rows.streaming")
+    if config.trainer.get("max_steps", -1) < 1:
+        raise ConfigError("max_steps: is needed with rows.streaming, since a stream has no length")
+    extra = [name for name, weight in dataclasses.asdict(config.reward.extra).items() if weight]
+    if extra:
+        raise ConfigError(
+            f"reward.extra.{extra[0]}: looks at the scenes again, which a stream has left behind; "
+            "leave out rows.streaming"
+        )
+
+
+def _check_pixels(config: TrainConfig, dataset: Dataset) -> None:
+    """Pictures over the cap would be shrunk unnoticed, and the pixels named in prompts be wrong."""
+    cap = config.processor.get("max_pixels")
+    image = dataset.config.image
+    pixels = image.width * image.height
+    if isinstance(cap, int) and pixels > cap:
+        raise ConfigError(
+            f"processor.max_pixels: the pictures of {config.dataset} have {image.width} x "
+            f"{image.height} = {pixels} pixels, more than {cap}; raise it to {pixels} or render "
+            "smaller ones"
+        )
+
+
+def _check_model(config: TrainConfig) -> None:
+    if config.model not in TINY:
+        check_model(config.model, config.allow_download)
+        load_processor(config.model, config.processor, config.allow_download)
+    if config.adapter is not None and not Path(config.adapter, "adapter_config.json").is_file():
+        raise ConfigError(f"adapter: {config.adapter} is not an adapter folder")

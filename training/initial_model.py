@@ -1,0 +1,49 @@
+"""The model that a run begins with: loaded, built on the spot, or a checkpoint's."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from star_tvr.scenes.world import World
+from star_tvr.training.config import TINY, TrainConfig, base_model
+from star_tvr.training.models import load_adapter, load_model, load_processor, quiet_libraries
+from star_tvr.training.tiny_models import build_tiny
+
+if TYPE_CHECKING:
+    from transformers import ProcessorMixin, TrainingArguments
+
+
+def load_initial_model(
+    config: TrainConfig, world: World, args: "TrainingArguments", checkpoint: Path | None = None
+) -> tuple[Any, "ProcessorMixin"]:
+    """The model (with `adapter` on it, if there is one) and its processor.
+
+    Args:
+        config: of the run.
+        world: the vocabulary, for a tiny model.
+        args: TRL's configuration.
+        checkpoint: where a run of all weights goes on.
+
+    Raises:
+        TrainingError: something cannot be loaded.
+    """
+    quiet_libraries()
+    folder = base_model(config)
+    with args.main_process_first(desc="building the model"):
+        if config.model in TINY and not Path(folder).is_dir():
+            draft = build_tiny(config.model, Path(f"{folder}.draft"), world, config.seed)
+            draft.rename(folder)
+    processor = load_processor(folder, config.processor, config.allow_download)
+    frozen = config.lora is not None or config.adapter is not None
+    options = {"dtype": "bfloat16" if args.bf16 and frozen else "float32"}
+    options |= config.trainer.get("model_init_kwargs") or {}
+    if checkpoint is not None and not frozen and any(checkpoint.glob("model*.safetensors")):
+        # The trainer's own way back takes no notice of names that differ between a model and its
+        # files, as those of Qwen2.5-VL do, and would go on from the first weights without a word
+        # (https://github.com/huggingface/transformers/issues/43701).
+        model = load_model(str(checkpoint), options, config.allow_download)
+        model.config.name_or_path = folder  # where TRL finds the reference model
+    else:
+        model = load_model(folder, options, config.allow_download)
+    if config.adapter is not None:
+        model = load_adapter(model, config.adapter, trainable=True)
+    return model, processor

@@ -1,0 +1,42 @@
+"""Files of predictions: what somebody's model said to which question."""
+
+from pathlib import Path
+
+from star_tvr.scenes.errors import DataError
+from star_tvr.schemas.checks import check, parse_json
+from star_tvr.schemas.files import read_text
+from star_tvr.schemas.records import Pair
+
+
+def read_predictions(path: Path) -> dict[tuple[Pair, int], tuple[int, str]]:
+    """Line number and completion of every pair and draw in a file of predictions, in its order.
+
+    A line without a draw is draw 0.
+
+    Raises:
+        DataError: naming file and line: a line is malformed or predicts a pair again.
+    """
+    predictions: dict[tuple[Pair, int], tuple[int, str]] = {}
+    # Not splitlines(): a completion may hold characters that only Python takes for line ends.
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        document = parse_json(line, where)
+        check(document, "prediction", where)
+        pair = Pair(document["sample"], document["initial"], document["final"])
+        key = pair, int(document.get("draw", 0))
+        if key in predictions:
+            raise DataError(
+                f"{where}: {pair_words(pair)} was already predicted in line {predictions[key][0]}; "
+                "remove one of the two, or number them: draw 0, draw 1"
+            )
+        # JSON can name half a surrogate pair, which no file can hold when results are written.
+        completion = document["completion"].encode("utf-8", "replace").decode()
+        predictions[key] = (number, completion)
+    return predictions
+
+
+def pair_words(pair: Pair) -> str:
+    """How messages name a question."""
+    return f"sample {pair.sample}, {pair.initial} to {pair.final},"

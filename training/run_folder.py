@@ -1,0 +1,139 @@
+"""The folder of a training run: begun, gone on with, finished.
+
+config.yaml      the resolved configuration, usable as a configuration again
+run.json         how far the run got, and the versions of the libraries
+log.jsonl        one line for each logged step
+checkpoint-N/    everything needed to go on from step N
+base/            the model the run began with, if it was built on the spot
+model or adapter files and the processor, once the run is done
+"""
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.schemas.checks import read_json
+from star_tvr.schemas.config import read_yaml
+from star_tvr.schemas.dataset import dumps
+from star_tvr.schemas.files import read_text, write_whole
+from star_tvr.schemas.folders import refuse_other, was_begun
+from star_tvr.training.config import STAGES, TrainConfig, base_model, resolve
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+LIBRARIES = ("accelerate", "datasets", "peft", "tokenizers", "torch", "transformers", "trl")
+
+GROWING = {
+    *("max_steps", "num_train_epochs", "save_steps", "save_total_limit", "save_strategy"),
+    *("logging_steps", "report_to", "allow_download", "output_dir", "log_completions"),
+}
+"""Keys that may change between the parts of one run."""
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where a run goes on.
+
+    Attributes:
+        checkpoint: the newest complete checkpoint, or None.
+        done: whether the run with this configuration is finished.
+    """
+
+    checkpoint: Path | None
+    done: bool
+
+
+def open_run(config: TrainConfig) -> ResumePoint:
+    """Look at a run's folder, or begin it. Checkpoints that were cut off are removed.
+
+    Raises:
+        ConfigError: the folder belongs to a run with another configuration.
+    """
+    folder, name = config.output_dir, f"{config.source}: output_dir"
+    stored = folder / "config.yaml"
+    new = {"kind": config.kind, **config.to_json()}
+    done = False
+    if was_begun(folder, stored.name, name):
+        old = _stored_config(stored)
+        # The kind comes first: with another one nearly every key differs.
+        refuse_other(folder, {"kind": old["kind"]}, {"kind": config.kind}, name=name)
+        refuse_other(folder, old, new, GROWING, name)
+        same_length = all(old.get(k) == new.get(k) for k in ("max_steps", "num_train_epochs"))
+        done = same_length and _status(folder) == "done"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not done:
+        write_whole(stored, yaml.safe_dump(new, sort_keys=False, allow_unicode=True))
+        write_run(folder, config, "started", 0)
+    return ResumePoint(last_checkpoint(folder), done)
+
+
+def _stored_config(path: Path) -> dict[str, Any]:
+    """The configuration of a begun run; keys that later versions added have their defaults."""
+    document = read_yaml(path)
+    kind = document.pop("kind", None)
+    if kind not in STAGES.values():
+        raise ConfigError(f"{path}: kind: {kind!r} is not sft or grpo; choose another output_dir")
+    return {"kind": kind, **resolve(kind, document, str(path)).to_json()}
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint. Newer ones, cut off while being written, are removed.
+
+    The trainer writes `trainer_state.json` last, so a checkpoint is whole if that can be read.
+    """
+    found = [p for p in folder.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
+    for path in sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")), reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+        else:
+            return path
+    return None
+
+
+def write_run(folder: Path, config: TrainConfig, status: str, step: int) -> None:
+    """Write `run.json`."""
+    document = {
+        "kind": config.kind,
+        "status": status,
+        "step": step,
+        "model": base_model(config),
+        "adapter": config.adapter,
+        "versions": {"star-tvr": _own_version(), **{name: version(name) for name in LIBRARIES}},
+        "python": sys.version.split()[0],
+    }
+    write_whole(folder / "run.json", dumps(document))
+
+
+def close_run(trainer: "Trainer", config: TrainConfig) -> None:
+    """Write down that a run is done."""
+    if trainer.is_world_process_zero():
+        write_run(config.output_dir, config, "done", trainer.state.global_step)
+
+
+def _status(folder: Path) -> str | None:
+    path = folder / "run.json"
+    return read_json(path).get("status") if path.is_file() else None
+
+
+def _own_version() -> str:
+    from importlib.metadata import PackageNotFoundError
+
+    try:
+        return version("star-tvr")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `log.jsonl`, each a mapping with `step` and what was logged then."""
+    return [json.loads(line) for line in read_text(folder / "log.jsonl").splitlines()]

@@ -1,0 +1,99 @@
+"""What is true of a pair of pictures: which objects each shows, where, and what changes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from star_tvr.scenes.config import DatasetConfig
+from star_tvr.scenes.states import SceneObject
+from star_tvr.scenes.transformations import Transformation
+from star_tvr.scenes.visibility import REFERENCE_PIXELS
+from star_tvr.scenes.world import World
+from star_tvr.schemas.records import Image, Pair, Sample
+
+Box = tuple[int, int, int, int]
+"""(x0, y0, x1, y1) in pixels of the stored image from its top left, x1 and y1 excluded."""
+
+RELATIONS = ("left", "right", "front", "behind")
+
+
+@dataclass(frozen=True)
+class SceneGraph:
+    """What can be seen in one image.
+
+    Attributes:
+        seen: the objects that show at least the data set's least number of pixels, by index;
+            an object that changes needs a single pixel.
+        boxes: of the visible pixels of every object that shows any.
+        left: index of every object that shows any pixels: its centre's column, in pixels.
+        relations: as stored, `relations["left"][0] == (3,)`: object 3 is left of object 0.
+    """
+
+    seen: Mapping[int, SceneObject]
+    boxes: Mapping[int, Box]
+    left: Mapping[int, float]
+    relations: Mapping[str, Mapping[int, Sequence[int]]]
+
+    def holds(self, subject: int, relation: str, other: int) -> bool:
+        """Whether both objects are seen and the first stands in this relation to the other."""
+        stored = self.relations.get(relation, {}).get(other, ())
+        return subject in self.seen and other in self.seen and subject in stored
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is true of a pair of pictures.
+
+    Attributes:
+        world: the vocabulary.
+        initial: all objects before the changes, in the order of their index.
+        pictures: the first and the second.
+        changes: the transformations.
+        attributes: what can change in the data set.
+    """
+
+    world: World
+    initial: Sequence[SceneObject]
+    pictures: tuple[SceneGraph, SceneGraph]
+    changes: Sequence[Transformation]
+    attributes: Sequence[str]
+
+    @cached_property
+    def changed(self) -> frozenset[int]:
+        """The objects that change."""
+        return frozenset(t.object for t in self.changes)
+
+    @cached_property
+    def anchors(self) -> frozenset[int]:
+        """What can serve as a reference: seen in both pictures and unchanged."""
+        first, second = self.pictures
+        return frozenset((first.seen.keys() & second.seen.keys()) - self.changed)
+
+
+def facts_of(sample: Sample, pair: Pair, world: World, config: DatasetConfig) -> Facts:
+    """The facts of one pair, from the labels of its two images.
+
+    Raises:
+        KeyError: the sample has no such image.
+    """
+    plan = sample.plan
+    changed = {t.object for t in plan.transformations}
+    pictures = (
+        _picture(sample.image("initial", pair.initial), plan.initial, changed, config),
+        _picture(sample.image("final", pair.final), plan.final, changed, config),
+    )
+    attributes = config.transformations.attributes
+    return Facts(world, plan.initial, pictures, plan.transformations, attributes)
+
+
+def _picture(
+    image: Image, state: Sequence[SceneObject], changed: set[int], config: DatasetConfig
+) -> SceneGraph:
+    least = config.visibility.min_pixels * image.width * image.height / REFERENCE_PIXELS
+    shown = [o for o in image.objects if o.pixels > 0]
+    return SceneGraph(
+        {o.index: state[o.index] for o in shown if o.pixels >= least or o.index in changed},
+        {o.index: o.bbox for o in shown if o.bbox is not None},
+        {o.index: o.center[0] for o in shown},
+        image.relations,
+    )

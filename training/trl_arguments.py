@@ -1,0 +1,28 @@
+"""A configuration as the object that TRL's trainers take."""
+
+from typing import TYPE_CHECKING, cast
+
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.training.config import TrainConfig
+from star_tvr.training.models import quiet_libraries
+
+if TYPE_CHECKING:
+    from trl import GRPOConfig, SFTConfig
+
+
+def trainer_arguments(config: TrainConfig) -> "SFTConfig | GRPOConfig":
+    """TRL's configuration object.
+
+    Raises:
+        ConfigError: TRL refuses a value or a combination.
+    """
+    values = {k: v for k, v in config.trainer.items() if k != "model_init_kwargs"}
+    try:
+        quiet_libraries()
+        import trl
+
+        cls = trl.SFTConfig if config.kind == "sft" else trl.GRPOConfig
+        arguments = cls(output_dir=str(config.output_dir), disable_tqdm=True, **values)
+    except (ValueError, TypeError, ImportError) as problem:
+        raise ConfigError(f"{config.source}: {' '.join(str(problem).split())}") from None
+    return cast("SFTConfig | GRPOConfig", arguments)
