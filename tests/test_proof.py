@@ -10,7 +10,7 @@ from examples.proof import __main__ as proof
 from examples.proof import document, stages
 from star_tvr.scenes.errors import TvrError
 from star_tvr.schemas.config import load_config as scene_config
-from star_tvr.schemas.dataset import dumps
+from star_tvr.schemas.dataset import Manifest, dumps
 from star_tvr.training.config import load_train_config
 from star_tvr.training.rewards import PRESETS
 
