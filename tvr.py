@@ -7,12 +7,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
 from star_tvr.extras import EXTRAS, require
-from star_tvr.scenes.errors import TvrError
+from star_tvr.scenes.errors import ParameterError, TvrError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -38,6 +38,23 @@ TERMINATED = 128 + signal.SIGTERM
 """The exit status after SIGTERM, which batch systems, systemd and `timeout` send."""
 
 
+OPTION_NAMES = {
+    "angles": "angle",
+    "attributes": "attribute",
+    "overrides": "set",
+    "plans": "from",
+    "proportions": "proportion",
+}
+"""Options that have another name than the parameter that they set."""
+
+RENAMED = {"token_normalize_func": lambda name: OPTION_NAMES.get(name, name)}
+"""Settings of commands whose options once had the name of the parameter, which still works."""
+
+Device = Literal["auto", "cpu", "optix", "cuda", "hip", "oneapi", "metal"]
+Executor = Literal["local", "ray"]
+Quality = Literal["draft", "standard", "trance"]
+Scheme = Literal["cross-view", "view-angle", "objects", "compositional", "random"]
+
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key.")
 ]
@@ -59,22 +76,18 @@ def render(
         typer.Option(help="A preset or a YAML file; by default that of OUT, or star."),
     ] = None,
     set_: Overrides = None,
-    quality: Annotated[
-        str | None, typer.Option(help="draft, standard or trance; same as render.quality=Q.")
-    ] = None,
+    quality: Annotated[Quality | None, typer.Option(help="Same as render.quality=Q.")] = None,
     num_samples: Annotated[int | None, typer.Option(min=1, help="Same as num_samples=N.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Same as seed=S.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Blender processes; by default, all cores at work.")
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, optix, hip, oneapi or metal.")
-    ] = "auto",
+    device: Annotated[Device, typer.Option(help="What Cycles renders on.")] = "auto",
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="Render only part I of N, I from 0 to N-1.")
     ] = "0/1",
     only: Annotated[
-        str | None, typer.Option(metavar="ID,…", help="Render only these samples.")
+        list[str] | None, typer.Option(metavar="ID", help="Render only this sample; repeatable.")
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Make again what is there, each sample after its JSON.")
@@ -99,7 +112,7 @@ def render(
     max_memory: Annotated[
         int, typer.Option(min=1, metavar="MIB", help="Replace a process that holds more.")
     ] = 4096,
-    executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    executor: Annotated[Executor, typer.Option(help="Here, or on a Ray cluster.")] = "local",
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster; auto for that of this machine.")
     ] = None,
@@ -108,6 +121,7 @@ def render(
     ] = False,
 ) -> None:
     """Render a data set, or whatever of it is missing."""
+    from star_tvr.commands.options import parse_only, parse_shard
     from star_tvr.generator.blender import available_cores
     from star_tvr.generator.blender_process import WorkerOptions
     from star_tvr.generator.dataset_writer import write_manifest
@@ -126,7 +140,8 @@ def render(
     last = [f"{k}={v}" for k, v in (("num_samples", num_samples), ("seed", seed)) if v is not None]
     overrides = [*first, *(set_ or []), *last]
     options = WorkerOptions(device, deadline, max_memory, reproducible, keep_blend)
-    asked = RenderRequest(out, config, overrides, shard, only, plans, force)
+    part, samples = parse_shard(shard), parse_only(only) if only else None
+    asked = RenderRequest(out, config, overrides, part, samples, plans, force)
     resolved, jobs, total = asked.resolve()
     if plan_only or not jobs:
         write_manifest(out, resolved)
@@ -156,40 +171,47 @@ def render(
     write_card(_open(out))  # last: an older sample that is damaged fails this, not the rendering
 
 
-@app.command()
+@app.command(context_settings=RENAMED)
 def split(
     dataset: DatasetFolder,
-    scheme: Annotated[
-        str, typer.Option(help="cross-view, view-angle, objects, compositional or random.")
-    ] = "cross-view",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    scheme: Annotated[Scheme, typer.Option(help="What the splits differ in.")] = "cross-view",
+    seed: Annotated[int, typer.Option(min=0, help="Another one gives other scenes.")] = 0,
     proportions: Annotated[
-        str, typer.Option(metavar="NAME=N,…", help="Shares (0.1) or numbers (200) of scenes.")
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            "--proportion",
+            metavar="NAME=N",
+            help="A share (val=0.1) or number (val=200) of scenes; repeatable.",
+        ),
+    ] = None,
     angles: Annotated[
-        str | None, typer.Option(metavar="A,B,…", help="view-angle: degrees between the bins.")
+        list[str] | None,
+        typer.Option(
+            "--angle", metavar="A", help="view-angle: degrees between two bins; repeatable."
+        ),
     ] = None,
     max_objects: Annotated[
         int | None, typer.Option(min=1, help="objects: the most objects in training.")
     ] = None,
     attributes: Annotated[
-        str | None, typer.Option(metavar="A,B", help="compositional: what is combined.")
+        list[str] | None,
+        typer.Option(
+            "--attribute", metavar="NAME", help="compositional: what is combined; give two."
+        ),
     ] = None,
     hold_out: Annotated[
-        str | None, typer.Option(metavar="A+B,…", help="compositional: such as cube+red.")
+        list[str] | None,
+        typer.Option(metavar="A+B", help="compositional: such as cube+red; repeatable."),
     ] = None,
     by_difficulty: Annotated[
         bool, typer.Option("--by-difficulty", help="Easy pairs first, instead of by sample.")
     ] = False,
 ) -> None:
     """Write splits/<scheme>/<split>.jsonl; no scene is in two splits."""
+    from star_tvr.commands.options import parse_split
     from star_tvr.generator import splits
 
-    given = {"angles": angles, "max_objects": max_objects}
-    given |= {"attributes": attributes, "hold_out": hold_out}
-    options = splits.parse_options(
-        scheme, seed, proportions, {k: v for k, v in given.items() if v is not None}
-    )
+    options = parse_split(scheme, seed, proportions, angles, max_objects, attributes, hold_out)
     opened = _open(dataset)
     scenes = _progress(splits.read_scenes(opened), "reading", len(opened.ids()), last=False)
     division = splits.divide(scenes, opened.world, options, str(dataset))
@@ -315,13 +337,17 @@ def export(
     print(f"{out}: {done} pairs as {form}")
 
 
-@app.command("import-trance")
+@app.command("import-trance", context_settings=RENAMED)
 def import_trance(
     src: Annotated[Path, typer.Argument(metavar="SRC", help="TRANCE: a folder, or its data.h5.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the data set.")],
     attributes: Annotated[
-        str | None,
-        typer.Option(metavar="A,B,…", help="Only samples that change nothing but these."),
+        list[str] | None,
+        typer.Option(
+            "--attribute",
+            metavar="NAME",
+            help="Only samples that change nothing but this; repeatable.",
+        ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Leave out samples that break one of our rules.")
@@ -330,9 +356,10 @@ def import_trance(
     """Make a data set of published TRANCE; ends with 1 if a sample of it is damaged."""
     from collections import Counter
 
-    from star_tvr.generator.import_trance import parse_attributes, prepare_import
+    from star_tvr.commands.options import parse_names
+    from star_tvr.generator.import_trance import prepare_import
 
-    importer = prepare_import(src, out, parse_attributes(attributes), strict)
+    importer = prepare_import(src, out, parse_names(attributes or []), strict)
     kinds: Counter[str] = Counter()
     for outcome in _progress(importer.run(), "importing", importer.total):
         kinds[outcome.kind] += 1
@@ -620,6 +647,18 @@ def _run(arguments: list[str]) -> Any:
         raise
 
 
+def _message(problem: TvrError) -> str:
+    """What an error says, with the option in the place of the parameter that it sets."""
+    if not isinstance(problem, ParameterError):
+        return str(problem)
+    shown = "--" + OPTION_NAMES.get(problem.parameter, problem.parameter).replace("_", "-")
+    if isinstance(problem.value, list | tuple):
+        shown += " " + ",".join(map(str, problem.value))
+    elif problem.value is not None:
+        shown += f" {problem.value}"
+    return f"{shown}: {problem.message}"
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The `tvr` command. Errors that a user can mend are one line on stderr."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -635,12 +674,13 @@ def main(arguments: list[str] | None = None) -> None:
     except TvrError as problem:
         if debug:
             traceback.print_exc()
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {_message(problem)}", file=sys.stderr)
         status = problem.exit_status
     except typer.TyperException as problem:
         if debug:
             traceback.print_exc()
         message = " ".join(problem.format_message().split()).rstrip(".")
+        message = message.replace(": Value error, ", ": ")
         print(f"error: {message}; see --help", file=sys.stderr)
         status = 2
     except Exception as problem:  # a fault of ours, or of the system: no traceback unasked

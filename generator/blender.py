@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from star_tvr.generator.errors import RenderError
-from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.errors import ParameterError
 
 DEVICES = ("optix", "cuda", "hip", "oneapi", "metal")
 """The kinds of GPU that Cycles knows, in the order in which `auto` prefers them."""
@@ -161,10 +161,10 @@ def found_devices() -> dict[str, list[str]]:
 
 
 def check_device(wanted: str) -> None:
-    """Raise ConfigError for what is no device anywhere; `auto` and `cpu` are."""
+    """Raise ParameterError for what is no device anywhere; `auto` and `cpu` are."""
     known = ("auto", "cpu", *DEVICES)
     if wanted not in known:
-        raise ConfigError(f"--device {wanted}: known are {', '.join(known)}")
+        raise ParameterError("device", f"known are {', '.join(known)}", wanted)
 
 
 def choose_device(wanted: str, found: Mapping[str, Sequence[str]] | None = None) -> str:
@@ -175,7 +175,7 @@ def choose_device(wanted: str, found: Mapping[str, Sequence[str]] | None = None)
         found: what the machine has, by default what Cycles reports.
 
     Raises:
-        ConfigError: the kind is unknown, or the machine has no such device.
+        ParameterError: the kind is unknown, or the machine has no such device.
 
     >>> choose_device("auto", {"cuda": ["A GPU"], "optix": ["A GPU"]})
     'optix'
@@ -191,10 +191,9 @@ def choose_device(wanted: str, found: Mapping[str, Sequence[str]] | None = None)
     if wanted == "auto":
         return available[0] if available else "cpu"
     if wanted not in available:
-        raise ConfigError(
-            f"--device {wanted}: Blender finds no such device on this machine; "
-            f"it can use {', '.join([*available, 'cpu'])}"
-        )
+        usable = ", ".join([*available, "cpu"])
+        message = f"Blender finds no such device on this machine; it can use {usable}"
+        raise ParameterError("device", message, wanted)
     return wanted
 
 

@@ -15,7 +15,7 @@ import star_tvr
 from star_tvr.generator.blender import check_device, reproducible_command
 from star_tvr.generator.errors import RenderError
 from star_tvr.scenes.config import DatasetConfig
-from star_tvr.scenes.errors import ConfigError, DataError, PlanError, TvrError
+from star_tvr.scenes.errors import ConfigError, DataError, ParameterError, PlanError, TvrError
 from star_tvr.schemas.dataset import remove_drafts, sample_id
 
 TRIES = 3
@@ -46,7 +46,7 @@ class WorkerOptions:
         keep_blend: keep Blender's files beside the images.
 
     Raises:
-        ConfigError: the device is none that there is anywhere.
+        ParameterError: the device is none that there is anywhere.
     """
 
     device: str = "auto"
@@ -156,7 +156,7 @@ class BlenderProcess:
             if answer["memory"] > self._options.max_memory:
                 self._dismiss()
             return RenderedSample(job.index, answer["seconds"], answer["frames"], answer["memory"])
-        end = "; raise --deadline" if self._late else self._last_words()
+        end = "; raise deadline" if self._late else self._last_words()
         raise RenderError(f"sample {name}: Blender {self._fate} {TRIES} times over it{end}")
 
     def attempt(self, job: RenderJob) -> RenderedSample | TvrError:
@@ -284,5 +284,6 @@ class BlenderProcess:
 
 
 def _error(answer: dict[str, Any]) -> TvrError:
-    kinds = {kind.__name__: kind for kind in (ConfigError, DataError, PlanError)}
-    return kinds.get(answer["kind"], RenderError)(answer["error"])
+    kinds = (ConfigError, DataError, ParameterError, PlanError)
+    kind = {kind.__name__: kind for kind in kinds}.get(answer["error"], RenderError)
+    return kind(*answer["arguments"])

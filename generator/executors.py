@@ -7,7 +7,7 @@ from pathlib import Path
 from star_tvr.generator import local_executor, ray_executor
 from star_tvr.generator.blender_process import RenderedSample, RenderJob, WorkerOptions
 from star_tvr.scenes.config import DatasetConfig
-from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.errors import ParameterError
 
 Executor = Callable[
     [Path, DatasetConfig, Sequence[RenderJob], int | None, WorkerOptions], Iterator[RenderedSample]
@@ -23,12 +23,12 @@ def choose_executor(name: str, address: str | None = None) -> Executor:
         address: of a running Ray cluster.
 
     Raises:
-        ConfigError: the name is unknown, or the address goes with another executor.
+        ParameterError: the name is unknown, or the address goes with another executor.
     """
     if name == "ray":
         return partial(ray_executor.render, address=address)
     if name != "local":
-        raise ConfigError(f"--executor {name}: known are local, ray")
+        raise ParameterError("executor", "known are local, ray", name)
     if address is not None:
-        raise ConfigError("--address: goes with --executor ray only")
+        raise ParameterError("address", "goes with the executor ray only")
     return local_executor.render

@@ -19,7 +19,7 @@ from star_tvr.generator.trance_sources import (
     read_document,
 )
 from star_tvr.scenes.config import DatasetConfig
-from star_tvr.scenes.errors import ConfigError, DataError, TvrError
+from star_tvr.scenes.errors import ConfigError, DataError, ParameterError, TvrError
 from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.rules import check_plan, violations
 from star_tvr.scenes.states import visible_objects
@@ -73,23 +73,6 @@ class ImportResult:
 
     kind: Kind
     message: str = ""
-
-
-def parse_attributes(text: str | None) -> tuple[str, ...]:
-    """Read `--attributes`; empty means all.
-
-    >>> parse_attributes("color,size")
-    ('color', 'size')
-
-    Raises:
-        ConfigError: there is no such attribute.
-    """
-    names = tuple(dict.fromkeys(n.strip() for n in (text or "").split(",") if n.strip()))
-    for name in names:
-        if name not in ATTRIBUTES:
-            known = ", ".join(ATTRIBUTES)
-            raise ConfigError(f"--attributes {text}: {name!r} is unknown; known are {known}")
-    return names
 
 
 @dataclass
@@ -235,9 +218,14 @@ def prepare_import(
         strict: leave out samples that break a rule of ours.
 
     Raises:
-        ConfigError: the target was made with something else, or holds something else.
+        ConfigError: an attribute is unknown, or the target was made with something else or holds
+            something else.
         DataError: the source is no TRANCE, or has no sample that can be read.
     """
+    for name in attributes:
+        if name not in ATTRIBUTES:
+            message = f"is unknown; known are {', '.join(ATTRIBUTES)}"
+            raise ParameterError("attributes", message, name)
     source = open_source(src)
     total = source.count()
     for raw in source.samples():

@@ -32,7 +32,7 @@ from star_tvr.generator.dataset_writer import write_manifest, write_sample
 from star_tvr.generator.errors import RenderError
 from star_tvr.generator.failures import Failures
 from star_tvr.scenes.config import DatasetConfig
-from star_tvr.scenes.errors import ConfigError, TvrError
+from star_tvr.scenes.errors import ParameterError, TvrError
 from star_tvr.schemas.dataset import sample_folder, sample_id
 
 
@@ -105,7 +105,7 @@ def render(
         address: of a running cluster, `auto` for the one of this machine, None to start one.
 
     Raises:
-        ConfigError: Ray is not installed, no cluster is there, or it is too small.
+        ParameterError: Ray is not installed, no cluster is there, or it is too small.
         DataError: a sample cannot be written.
         RenderError, PlanError: Blender cannot be started, or samples could not be made; then all
             others were made first, unless more failed than did not.
@@ -133,7 +133,7 @@ def _render(
     room = _room(ray, needs)
     if room < 1:
         wanted = f"{needs['num_cpus']} CPUs{' and a GPU' if gpus else ''}"
-        raise ConfigError(f"--executor ray: no place in the cluster has {wanted}")
+        raise ParameterError("executor", f"no place in the cluster has {wanted}", "ray")
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False
     )
@@ -187,7 +187,8 @@ def _connect(address: str | None, processors: int) -> Any:
     try:
         ray = import_module("ray")
     except ImportError:
-        raise ConfigError("--executor ray: needs Ray: pip install 'star-tvr[ray]'") from None
+        cure = "needs Ray: pip install 'star-tvr[ray]'"
+        raise ParameterError("executor", cure, "ray") from None
     if address is not None and ":" in address:
         _knock(address)
     handler = signal.getsignal(signal.SIGTERM)
@@ -200,7 +201,8 @@ def _connect(address: str | None, processors: int) -> Any:
             ray.init(address=address, **quiet)
     except Exception as problem:  # Ray raises just that when a node is too slow to start
         reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        raise ConfigError(f"--address {address or 'local'}: no Ray cluster ({reason})") from None
+        message = f"no Ray cluster ({reason})"
+        raise ParameterError("address", message, address or "local") from None
     finally:
         if signal.getsignal(signal.SIGTERM) is not handler:
             signal.signal(signal.SIGTERM, handler)  # Ray's own would end without cleaning up
@@ -213,4 +215,4 @@ def _knock(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError, OverflowError) as problem:
-        raise ConfigError(f"--address {address}: no Ray cluster ({problem})") from None
+        raise ParameterError("address", f"no Ray cluster ({problem})", address) from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from star_tvr.generator.blender_process import RenderJob
 from star_tvr.generator.plan_files import read_jobs, stored_job
 from star_tvr.scenes.config import DatasetConfig
-from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.errors import ConfigError, ParameterError
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.schemas.config import change_config, load_config
 from star_tvr.schemas.dataset import (
@@ -27,25 +27,20 @@ DIGITS = 18
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `index` of `count` parts of a data set: a stretch of neighbouring samples."""
+    """Part `index` of `count` parts of a data set: a stretch of neighbouring samples.
+
+    Raises:
+        ParameterError: the index is not from 0 to count - 1.
+    """
 
     index: int = 0
     count: int = 1
 
-    @classmethod
-    def parse(cls, text: str) -> "Shard":
-        """Read `I/N`.
-
-        >>> Shard.parse("1/4")
-        Shard(index=1, count=4)
-
-        Raises:
-            ConfigError: the text has another form, or I is not below N.
-        """
-        first, slash, second = text.partition("/")
-        if not (slash and first.isdecimal() and second.isdecimal() and int(first) < int(second)):
-            raise ConfigError(f"--shard {text}: write I/N with I from 0 to N-1, for example 0/4")
-        return cls(int(first), int(second))
+    def __post_init__(self) -> None:
+        """Refuse a part that there is not."""
+        if not 0 <= self.index < self.count:
+            shown = f"{self.index}/{self.count}"
+            raise ParameterError("shard", "the index goes from 0 to the count less one", shown)
 
     def indices(self, total: int) -> range:
         """The samples of this part.
@@ -56,25 +51,8 @@ class Shard:
         return range(total * self.index // self.count, total * (self.index + 1) // self.count)
 
 
-def parse_ids(text: str) -> list[int]:
-    """Read a list of samples, such as `000017` or `17,21`.
-
-    >>> parse_ids("000017, 3")
-    [3, 17]
-
-    Raises:
-        ConfigError: a part of it is no number, or too long for one.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    for part in parts:
-        if not (part.isascii() and part.isdecimal() and len(part) <= DIGITS):
-            raise ConfigError(
-                f"--only {_short(part)}: write numbers of samples, for example 000017,000021"
-            )
-    return sorted({int(part) for part in parts})
-
-
-def _short(text: str) -> str:
+def shorten(text: str) -> str:
+    """A number as it can be shown in one line, however long it is."""
     return text if len(text) <= DIGITS else f"{text[:DIGITS]}…"
 
 
@@ -85,8 +63,8 @@ class RenderRequest:
     Attributes:
         config: a preset or file; None for that of the folder, or `star` for a new one.
         overrides: `key=value`.
-        shard: `I/N`.
-        only: numbers of samples, `17,21`; None for all of the shard.
+        shard: a part of the samples.
+        only: numbers of samples; None for all of the shard.
         plans: a file that plans are read from; its samples are those that are made.
         force: make those again that are there.
     """
@@ -94,8 +72,8 @@ class RenderRequest:
     out: Path
     config: str | None = None
     overrides: Sequence[str] = ()
-    shard: str = "0/1"
-    only: str | None = None
+    shard: Shard = Shard()
+    only: Sequence[int] | None = None
     plans: Path | None = None
     force: bool = False
 
@@ -120,7 +98,7 @@ class RenderRequest:
         read = read_jobs(self.plans, config.world)
         read = [job for job in read if self.only is None or job.index in part]
         indices = [job.index for job in read]
-        left = jobs_to_render(self.out, config, indices, source=f"{self.plans}: id")
+        left = jobs_to_render(self.out, config, indices, source=self.plans)
         missing = {job.index for job in left}
         chosen = [job for job in read if job.index in part]  # where there is a shard, its own
         jobs = [job for job in chosen if self.force or job.index in missing]
@@ -128,31 +106,30 @@ class RenderRequest:
 
     def indices(self, config: DatasetConfig) -> Sequence[int]:
         """The numbers of the samples that are asked for, there or not."""
-        part = Shard.parse(self.shard)
         if self.only is None:
-            return part.indices(config.num_samples)
-        if part.count > 1:
-            raise ConfigError("--only: does not go with --shard")
-        return parse_ids(self.only)
+            return self.shard.indices(config.num_samples)
+        if self.shard.count > 1:
+            raise ParameterError("only", "does not go with shard")
+        return sorted(set(self.only))
 
 
 def jobs_to_render(
     out: Path,
     config: DatasetConfig,
-    wanted: Collection[int] | None = None,
+    only: Collection[int] | None = None,
     force: bool = False,
-    source: str = "--only",
+    source: Path | None = None,
 ) -> list[RenderJob]:
     """Check configuration and folder, and say what is to be made. Nothing is written.
 
     Args:
-        wanted: numbers of samples; by default all of them.
+        only: numbers of samples; by default all of them.
         force: make those again that are there, each after its own `sample.json`.
-        source: where the wanted samples are named, for errors.
+        source: the file that names these samples, for errors.
 
     Raises:
         ConfigError: the configuration cannot be met, the folder was made with another one or
-            holds something else, or a wanted sample does not belong to it.
+            holds something else, or one of these samples does not belong to it.
         DataError: the folder's manifest is damaged.
     """
     Sampler.from_config(config)
@@ -160,13 +137,14 @@ def jobs_to_render(
         former = Dataset.open(out).config.to_json()
         refuse_other(out, former, config.to_json(), free=("num_samples", "tries"))
     total = config.num_samples
-    for index in wanted or ():
-        if index >= total:
-            raise ConfigError(
-                f"{source} {_short(sample_id(index))}: the samples are 000000 to "
-                f"{sample_id(total - 1)}; raise num_samples"
-            )
-    mine = range(total) if wanted is None else sorted(wanted)
+    for index in only or ():
+        if not 0 <= index < total:
+            name = shorten(sample_id(index))
+            message = f"the samples are 000000 to {sample_id(total - 1)}; raise num_samples"
+            if source is not None:
+                raise ConfigError(f"{source}: id {name}: {message}")
+            raise ParameterError("only", message, name)
+    mine = range(total) if only is None else sorted(only)
     if force:
         world = config.world
         return [stored_job(out, index, world) for index in mine]

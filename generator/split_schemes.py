@@ -9,7 +9,7 @@ from itertools import cycle
 from typing import Any, NamedTuple
 
 from star_tvr.generator.difficulty import difficulty, view_angle
-from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.errors import ConfigError, ParameterError
 from star_tvr.scenes.seeds import shuffled
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.world import APPEARANCE, World
@@ -161,10 +161,8 @@ def _view_angle(
     """Train on the smallest angles between the two views; one test for every bin of angles."""
     edges = (0, *options.angles, 180)
     if any(a >= b for a, b in zip(edges, edges[1:], strict=False)):
-        raise ConfigError(
-            f"--angles {','.join(map(str, options.angles))}: write rising whole numbers of degrees "
-            "between 0 and 180, such as 15,45,90"
-        )
+        message = "write rising whole numbers of degrees between 0 and 180, such as 15,45,90"
+        raise ParameterError("angles", message, options.angles)
     bins: dict[str, SplitSpec] = {}
     for low, high in zip(edges, edges[1:], strict=False):
 
@@ -178,7 +176,7 @@ def _view_angle(
         angles = sorted(r.angle for scene in scenes for r in scene.pairs) or [0]
         raise ConfigError(
             f"{where}: view-angle needs views that differ by angles of more than one bin; here "
-            f"they differ by {angles[0]:.0f} to {angles[-1]:.0f} degrees. Choose other --angles, "
+            f"they differ by {angles[0]:.0f} to {angles[-1]:.0f} degrees. Choose other angles, "
             "or render with the preset star, orbit or random-view"
         )
     _, first, shows_first = next(iter(bins.values()))
@@ -201,7 +199,7 @@ def _objects(
     if not few or not many:
         raise ConfigError(
             f"{where}: objects needs scenes with up to {most} visible objects and scenes with "
-            f"more; here they have {counts[0]} to {counts[-1]}. Choose another --max-objects, or "
+            f"more; here they have {counts[0]} to {counts[-1]}. Choose another max_objects, or "
             "render with a wider range objects.visible"
         )
     return {
@@ -218,7 +216,7 @@ def _compositional(
     """Train without some combinations of two attributes, as CLEVR's CoGenT; test on them."""
     first, second = (_attribute_index(attribute) for attribute in options.attributes)
     if first == second:
-        raise ConfigError(f"--attributes {','.join(options.attributes)}: name two different ones")
+        raise ParameterError("attributes", "name two different ones", options.attributes)
 
     def parted(held: Sequence[tuple[str, str]]) -> tuple[list[Scene], list[Scene]]:
         without: list[Scene] = []
@@ -243,7 +241,7 @@ def _compositional(
         which = "every scene has" if having else "no scene has"
         raise ConfigError(
             f"{where}: compositional needs scenes with and without the combinations held out, and "
-            f"{which} some of {words}; choose others with --hold-out"
+            f"{which} some of {words}; choose others in hold_out"
         )
     return {
         "train": SplitSpec(0, without),
@@ -255,9 +253,8 @@ def _compositional(
 
 def _attribute_index(attribute: str) -> int:
     if attribute not in APPEARANCE:
-        raise ConfigError(
-            f"--attributes {attribute}: is unknown; known are {', '.join(APPEARANCE)}"
-        )
+        message = f"is unknown; known are {', '.join(APPEARANCE)}"
+        raise ParameterError("attributes", message, attribute)
     return APPEARANCE.index(attribute)
 
 
@@ -269,24 +266,20 @@ def _check_hold_out(
         partners = set(world.values(attributes[1 - k]))
         for value in {combination[k] for combination in held}:
             if value not in world.values(attribute):
-                raise ConfigError(
-                    f"--hold-out {value}: is no {attribute} of this data set; known are "
-                    f"{', '.join(world.values(attribute))}"
-                )
+                known = ", ".join(world.values(attribute))
+                message = f"is no {attribute} of this data set; known are {known}"
+                raise ParameterError("hold_out", message, value)
             if {c[1 - k] for c in held if c[k] == value} >= partners:
-                raise ConfigError(
-                    f"--hold-out: training would never see {attribute} {value}; hold out fewer "
-                    "combinations of it"
-                )
+                message = f"training would never see {attribute} {value}"
+                raise ParameterError("hold_out", f"{message}; hold out fewer combinations of it")
 
 
 def _choose_hold_out(options: SplitOptions, world: World) -> list[tuple[str, str]]:
     """One combination for each value of the first attribute, with different partners."""
     firsts, seconds = (world.values(attribute) for attribute in options.attributes)
     if min(len(firsts), len(seconds)) < 2:
-        raise ConfigError(
-            f"--attributes {','.join(options.attributes)}: compositional needs two values of each"
-        )
+        message = "compositional needs two values of each"
+        raise ParameterError("attributes", message, options.attributes)
     order = shuffled(len(seconds), options.seed, "compositional")
     held = [(f, seconds[k]) for f, k in zip(firsts, cycle(order), strict=False)]
     return [held[k] for k in shuffled(len(held), options.seed, "dropped")]

@@ -5,7 +5,7 @@ transformations and attribute that changes. docs/splits.md describes the schemes
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from star_tvr.generator.split_schemes import (
     SplitSpec,
     scene_of,
 )
-from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.scenes.errors import ConfigError, DataError, ParameterError
 from star_tvr.scenes.seeds import derive
 from star_tvr.scenes.world import World
 from star_tvr.schemas.dataset import Dataset
@@ -98,7 +98,8 @@ def divide(scenes: Iterable[Scene], world: World, options: SplitOptions, where: 
         ConfigError: unknown scheme or split, or something that these scenes cannot give.
     """
     if options.scheme not in SCHEMES:
-        raise ConfigError(f"--scheme {options.scheme}: is unknown; known are {', '.join(SCHEMES)}")
+        known = ", ".join(SCHEMES)
+        raise ParameterError("scheme", f"is unknown; known are {known}", options.scheme)
     scenes = sorted(scenes, key=lambda scene: scene.id)
     parts, decided = SCHEMES[options.scheme](scenes, world, options, where)
     chosen = _allot(parts, len(scenes), options, where)
@@ -166,7 +167,7 @@ def _allot(
     def too_many(name: str, wanted: int, there: int) -> ConfigError:
         return ConfigError(
             f"{where}: {options.scheme}/{name} cannot have {wanted} of {total} scenes: {there} are "
-            f"left that could be in it; render more, or choose smaller --proportions"
+            f"left that could be in it; render more, or choose smaller proportions"
         )
 
     apart = [name for name, part in parts.items() if part.pool is not train.pool]
@@ -202,15 +203,11 @@ def _allot(
 def _check_proportions(options: SplitOptions, parts: Iterable[str]) -> None:
     for name, value in options.proportions.items():
         if name not in parts:
-            raise ConfigError(
-                f"--proportions {name}: {options.scheme} has no such split here; it has "
-                f"{', '.join(parts)}"
-            )
+            message = f"{options.scheme} has no such split here; it has {', '.join(parts)}"
+            raise ParameterError("proportions", message, name)
         if value < 0 or (isinstance(value, float) and not value <= 1):
-            raise ConfigError(
-                f"--proportions {name}={value}: write a share of the scenes from 0.0 to 1.0, or a "
-                "number of scenes"
-            )
+            message = "write a share of the scenes from 0.0 to 1.0, or a number of scenes"
+            raise ParameterError("proportions", message, f"{name}={value}")
 
 
 def stratify(
@@ -246,105 +243,3 @@ def stratify(
         for label in scene.labels:
             lacking[label][best] -= 1
     return {name: result[name] for name in sizes}
-
-
-OPTIONS = {
-    "angles": "view-angle",
-    "max_objects": "objects",
-    "attributes": "compositional",
-    "hold_out": "compositional",
-}
-"""Options that belong to one scheme."""
-
-
-def parse_options(
-    scheme: str, seed: int, proportions: str, given: Mapping[str, str | int]
-) -> SplitOptions:
-    """Options as they are written on the command line.
-
-    Args:
-        given: values of the options that belong to one scheme, by their names in `SplitOptions`.
-
-    Raises:
-        ConfigError: a text has another form, or an option is of another scheme.
-    """
-    if scheme not in SCHEMES:
-        raise ConfigError(f"--scheme {scheme}: is unknown; known are {', '.join(SCHEMES)}")
-    parsed: dict[str, Any] = {}
-    for name, value in given.items():
-        option = f"--{name.replace('_', '-')}"
-        if OPTIONS[name] != scheme:
-            raise ConfigError(f"{option}: is for --scheme {OPTIONS[name]}, not for {scheme}")
-        parse = _PARSERS.get(name)
-        parsed[name] = parse(str(value)) if parse else value
-    return SplitOptions(scheme, seed, parse_proportions(proportions), **parsed)
-
-
-def parse_proportions(text: str) -> dict[str, float]:
-    """`val=0.1,test_id=200`: a number with a point is a share of the scenes, any other a count.
-
-    >>> parse_proportions("val=0.1,test_id=200")
-    {'val': 0.1, 'test_id': 200}
-
-    Raises:
-        ConfigError: the text has another form.
-    """
-    proportions: dict[str, float] = {}
-    for piece in filter(None, (piece.strip() for piece in text.split(","))):
-        name, _, number = (part.strip() for part in piece.partition("="))
-        try:
-            value = float(number) if "." in number else int(number)
-        except ValueError:
-            value = -1
-        if not name or name in proportions or not value >= 0:
-            raise ConfigError(
-                f"--proportions {piece}: write name=share or name=number once for each split, "
-                "such as val=0.1,test_id=200"
-            )
-        proportions[name] = value
-    return proportions
-
-
-def parse_angles(text: str) -> tuple[int, ...]:
-    """`15,45,90`.
-
-    Raises:
-        ConfigError: the text has another form.
-    """
-    pieces = [piece.strip() for piece in text.split(",")]
-    if not all(piece.isascii() and piece.isdigit() for piece in pieces):
-        raise ConfigError(f"--angles {text}: write whole numbers of degrees, such as 15,45,90")
-    return tuple(map(int, pieces))
-
-
-def parse_attributes(text: str) -> tuple[str, str]:
-    """`shape,color`.
-
-    Raises:
-        ConfigError: the text has another form.
-    """
-    return _two(text, ",", f"--attributes {text}: write two attributes, such as shape,color")
-
-
-def parse_hold_out(text: str) -> tuple[tuple[str, str], ...]:
-    """`cube+red,sphere+blue`.
-
-    Raises:
-        ConfigError: the text has another form.
-    """
-    problem = f"--hold-out {text}: write pairs of values, such as cube+red,sphere+blue"
-    return tuple(_two(piece, "+", problem) for piece in text.split(","))
-
-
-def _two(text: str, separator: str, problem: str) -> tuple[str, str]:
-    first, _, second = (word.strip() for word in text.partition(separator))
-    if not first or not second or separator in second:
-        raise ConfigError(problem)
-    return first, second
-
-
-_PARSERS: Mapping[str, Callable[[str], Any]] = {
-    "angles": parse_angles,
-    "attributes": parse_attributes,
-    "hold_out": parse_hold_out,
-}

@@ -23,7 +23,7 @@ from star_tvr.generator.frames import DEPTH_SCALE, depth_steps, normal_colors, r
 from star_tvr.generator.labels import image_labels
 from star_tvr.generator.stage import Stage
 from star_tvr.scenes.config import DatasetConfig
-from star_tvr.scenes.errors import ConfigError, TvrError
+from star_tvr.scenes.errors import ParameterError, TvrError
 from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.seeds import derive
@@ -102,11 +102,12 @@ def resident() -> int:
 def _stage(order: dict[str, Any], config: DatasetConfig) -> Stage:
     device = blender.choose_device(order["device"])
     if order["reproducible"] and device != "cpu":
-        raise ConfigError(f"--reproducible: holds for --device cpu only, not for {device}")
+        raise ParameterError("reproducible", f"holds for the device cpu only, not for {device}")
     if order["reproducible"] and not blender.is_reproducible():
-        raise ConfigError(
-            "--reproducible: this platform does not let a process fix its addresses; "
-            "without the option images differ by rounding only"
+        raise ParameterError(
+            "reproducible",
+            "this platform does not let a process fix its addresses; without it images differ by "
+            "rounding only",
         )
     return Stage(config, device, order["gpu_index"])
 
@@ -120,13 +121,19 @@ def main() -> None:
     def reply(**content: Any) -> None:
         print(json.dumps(content), file=replies, flush=True)
 
+    def refuse(problem: TvrError) -> None:
+        arguments: tuple[object, ...] = (str(problem),)
+        if isinstance(problem, ParameterError):
+            arguments = (problem.parameter, problem.message, problem.value)
+        reply(error=type(problem).__name__, arguments=arguments)
+
     try:
         config = DatasetConfig.parse(order["config"], "configuration")
         root = Path(order["root"])
         sampler = Sampler.from_config(config)
         stage = _stage(order, config)
     except TvrError as problem:
-        reply(error=str(problem), kind=type(problem).__name__)
+        refuse(problem)
         return
     reply(ready=stage.describe())
     for line in sys.stdin:
@@ -137,7 +144,7 @@ def main() -> None:
             files = render_sample(stage, plan, sampler.world, config, order["keep_blend"])
             write_sample(root, plan.id, files)
         except TvrError as problem:
-            reply(error=str(problem), kind=type(problem).__name__)
+            refuse(problem)
         else:
             seconds = time.perf_counter() - start
             reply(seconds=seconds, frames=len(plan.views), memory=resident())

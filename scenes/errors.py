@@ -13,6 +13,18 @@ class ConfigError(TvrError):
     exit_status = 2
 
 
+class ParameterError(ConfigError):
+    """A parameter of a function has a value that cannot be used."""
+
+    def __init__(self, parameter: str, message: str, value: object = None) -> None:
+        self.parameter, self.value, self.message = parameter, value, message
+        shown = parameter if value is None else f"{parameter}={value}"
+        super().__init__(f"{shown}: {message}")
+
+    def __reduce__(self) -> tuple[type["ParameterError"], tuple[str, str, object]]:
+        return type(self), (self.parameter, self.message, self.value)
+
+
 class PlanError(TvrError):
     """No scene satisfying the rules was found in the allowed number of tries."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from star_tvr.scenes.config import DatasetConfig
-from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.scenes.errors import ConfigError, DataError, ParameterError
 from star_tvr.scenes.settings import plain
 from star_tvr.schemas.files import read_text
 
@@ -66,8 +66,8 @@ def _resolve(document: Document, overrides: Iterable[str], source: str | Path) -
     for override in overrides:
         change = parse_override(override)
         if "preset" in change:
-            raise ConfigError(f"--set {override}: name the preset with --config")
-        document = merge(document, _expanded(change, f"--set {override}"))
+            raise ParameterError("overrides", "name the preset with config", override)
+        document = merge(document, _expanded(change, override))
     return DatasetConfig.parse(_without_removed(document), str(source))
 
 
@@ -79,8 +79,11 @@ def parse_override(text: str) -> Document:
     """
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
-        raise ConfigError(f"--set {text}: write key=value, for example image.width=160")
-    nested = parse_yaml(value, f"--set {text}", key)
+        raise ParameterError("overrides", "write key=value, for example image.width=160", text)
+    try:
+        nested = parse_yaml(value, key)
+    except ConfigError as problem:
+        raise ParameterError("overrides", str(problem), text) from None
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}
     result: Document = nested
@@ -123,12 +126,11 @@ DEEPEST = 50
 """Blocks within blocks of a document of YAML."""
 
 
-def parse_yaml(text: str, where: str, key: str = "") -> Any:
+def parse_yaml(text: str, where: str) -> Any:
     """What YAML says, in the form of JSON: keys are words, numbers finite, 64.0 is 64.
 
     Args:
-        where: the file that it is from, for errors.
-        key: of the value, where it is not a whole document.
+        where: the file that it is from, or the key that it is the value of, for errors.
 
     Raises:
         ConfigError: it is no YAML, or something in it has no such form; names the line or the key.
@@ -138,7 +140,7 @@ def parse_yaml(text: str, where: str, key: str = "") -> Any:
     except (yaml.YAMLError, ValueError, RecursionError) as problem:  # ValueError: 2026-13-45
         reason = " ".join(str(problem).split())
         raise ConfigError(f"{where}: cannot be read as YAML ({reason})") from None
-    return _json_like(document, where, (key,) if key else (), count(1))
+    return _json_like(document, where, (), count(1))
 
 
 def _json_like(value: object, where: str, path: tuple[str, ...], counter: Iterator[int]) -> Any:
@@ -169,9 +171,8 @@ def _read(source: str, seen: tuple[str, ...] = ()) -> tuple[Document, str]:
     elif Path(source).suffix in (".yaml", ".yml"):
         path, name = Path(source), Path(source).stem
     else:
-        raise ConfigError(
-            f"--config {source}: neither a preset ({', '.join(preset_names())}) nor a .yaml file"
-        )
+        known = ", ".join(preset_names())
+        raise ParameterError("config", f"neither a preset ({known}) nor a .yaml file", source)
     document = _expanded(read_yaml(path), path)
     parent = document.pop("preset", None if source == "trance" else "trance")
     if parent is None:

@@ -2,13 +2,21 @@
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from star_tvr import tvr as command_line
+from star_tvr.generator.blender import DEVICES
+from star_tvr.generator.executors import choose_executor
+from star_tvr.generator.split_schemes import SCHEMES
+from star_tvr.scenes.errors import ConfigError, ParameterError
+from star_tvr.schemas.config import QUALITIES
 from tests.generator.command import TVR, tvr
 
 
@@ -112,6 +120,25 @@ def test_wrong_configurations_are_one_line_and_status_two(tmp_path, arguments, e
     assert line.startswith("error: ")
     assert expected in line
     assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_parameter_is_shown_as_the_option():
+    """Also when it comes from another process."""
+    for value, shown in ((None, ""), ("x", " x"), (0, " 0"), ((45, 15), " 45,15")):
+        problem = pickle.loads(pickle.dumps(ParameterError("hold_out", "is wrong", value)))
+        assert isinstance(problem, ConfigError) and "--" not in str(problem)
+        assert command_line._message(problem) == f"--hold-out{shown}: is wrong"
+    assert command_line._message(ParameterError("plans", "no", "p")) == "--from p: no"
+
+
+def test_choices_are_those_of_the_library():
+    assert get_args(command_line.Scheme) == tuple(SCHEMES)
+    assert get_args(command_line.Quality) == tuple(QUALITIES)
+    assert get_args(command_line.Device) == ("auto", "cpu", *DEVICES)
+    for name in get_args(command_line.Executor):
+        choose_executor(name)
+    with pytest.raises(ParameterError, match="^executor=slurm: known are local, ray"):
+        choose_executor("slurm")
 
 
 def test_a_yaml_file_is_named(tmp_path):

@@ -158,9 +158,9 @@ def data(out: Path, jobs: int, scale: Scale) -> list[list[str]]:
             *["render", same, "--num-samples", str(scale.same), *render],
             *["--seed", "0", "--set", "cameras.final=[center]"],
         ],
-        ["split", same, "--scheme", "random", "--proportions", f"val={scale.validation},test_id=0"],
+        ["split", same, "--scheme", "random", "--proportion", f"val={scale.validation},test_id=0"],
         ["render", cross, "--num-samples", str(scale.cross), *render, "--seed", "1"],
-        ["split", cross, "--proportions", f"val=0,test_id={scale.test},test_ood={scale.test}"],
+        ["split", cross, "--proportion", f"val=0,test_id={scale.test},test_ood={scale.test}"],
     ]
 
 

@@ -31,10 +31,10 @@ def test_device_is_chosen_from_what_exists(wanted, found, chosen):
     assert blender.choose_device(wanted, found) == chosen
 
 
-def test_missing_device_is_an_error_that_names_the_option_and_the_alternatives():
-    with pytest.raises(ConfigError, match="--device metal: .*optix, cuda, cpu"):
+def test_missing_device_is_an_error_that_names_it_and_the_alternatives():
+    with pytest.raises(ConfigError, match="device=metal: .*optix, cuda, cpu"):
         blender.choose_device("metal", GPU_MACHINE)
-    with pytest.raises(ConfigError, match="--device abacus: known are auto, cpu, optix"):
+    with pytest.raises(ConfigError, match="device=abacus: known are auto, cpu, optix"):
         blender.choose_device("abacus", GPU_MACHINE)
 
 

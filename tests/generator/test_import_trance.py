@@ -11,9 +11,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from star_tvr.generator.import_trance import parse_attributes, prepare_import
+from star_tvr.generator.import_trance import prepare_import
 from star_tvr.generator.validate import validate
-from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.scenes.errors import ConfigError, DataError, ParameterError
 from star_tvr.scenes.rules import same_state
 from star_tvr.scenes.transformations import answer_text
 from star_tvr.schemas.dataset import Dataset
@@ -301,10 +301,11 @@ def test_only_some_attributes(tmp_path):
     assert '"tacc"' in done.stdout.lower()
 
 
-def test_attributes_that_do_not_exist():
-    assert parse_attributes(None) == ()
-    with pytest.raises(ConfigError, match="'colour' is unknown"):
-        parse_attributes("colour")
+def test_attributes_that_do_not_exist(tmp_path):
+    with pytest.raises(ParameterError, match="^attributes=colour: is unknown; known are position"):
+        prepare_import(tmp_path, tmp_path / "out", ["color", "colour"])
+    line = refused("import-trance", tmp_path, tmp_path / "out", "--attributes", "color,colour")
+    assert line.startswith("error: --attribute colour: is unknown; known are position, shape")
 
 
 def test_it_goes_on_where_it_stopped(tmp_path):

@@ -17,7 +17,8 @@ from referencing import Registry, Resource
 
 from star_tvr.generator.blender_process import HOME
 from star_tvr.generator.local_executor import render as render_samples
-from star_tvr.generator.render import jobs_to_render
+from star_tvr.generator.render import Shard, jobs_to_render
+from star_tvr.scenes.errors import ParameterError
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import Dataset
 from tests.generator.command import (
@@ -413,8 +414,8 @@ def test_another_configuration_in_the_same_folder(tiny, tmp_path):
 
 def test_a_device_that_is_not_there(tmp_path):
     line = refuse(tmp_path / "d", "--num-samples", "1", "--device", "cuda")
-    assert "cuda" in line and "cpu" in line
-    assert "known are auto, cpu" in refuse(tmp_path / "e", "--device", "quantum")
+    assert line.startswith("error: --device cuda: ") and "cpu" in line
+    assert "not one of 'auto', 'cpu'" in refuse(tmp_path / "e", "--device", "quantum")
 
 
 def test_a_refused_command_leaves_no_folder(tmp_path):
@@ -436,7 +437,12 @@ def test_folders_that_hold_something_else(tmp_path):
 
 @pytest.mark.parametrize("text", ["3/2", "2/2", "-1/2", "1", "a/b", "0/0", "1/2/3", ""])
 def test_wrong_shards(tmp_path, text):
-    assert "--shard" in refuse(tmp_path / "d", f"--shard={text}")
+    assert f"error: --shard {text}: write I/N" in refuse(tmp_path / "d", f"--shard={text}")
+
+
+def test_a_part_that_there_is_not():
+    with pytest.raises(ParameterError, match="^shard=3/2: the index goes from 0 to the count"):
+        Shard(3, 2)
 
 
 def test_samples_that_cannot_be_planned(tmp_path):

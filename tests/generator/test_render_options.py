@@ -84,7 +84,7 @@ def test_the_json_of_a_sample_is_enough(tiny, tmp_path):
 def test_plans_made_before_are_rendered(tiny, tmp_path):
     render(tmp_path / "p", *BASIC, "3", "--plan-only")
     plans = tmp_path / "p/plans/00000.jsonl"
-    render(tmp_path / "d", *BASIC, "3", "--from", str(plans), "--only", "1,2")
+    render(tmp_path / "d", *BASIC, "3", "--from", str(plans), "--only", "1", "--only", "2")
     made = contents(tmp_path / "d")
     assert made.items() < contents(tiny).items()
     assert {name.split("/")[2] for name in made} == {"000001", "000002"}
@@ -166,10 +166,12 @@ def test_a_plan_with_an_unknown_shape(out):
         (["--num-samples", "10", "--only", "10"], ["000010", "num_samples"]),
         (["--only", "ten"], ["--only ten"]),
         (["--only", "9" * 5000], ["--only 999", "…"]),
-        (["--only", "1", "--shard", "0/2"], ["--shard"]),
-        (["--quality", "best"], ["best", "draft, standard, trance"]),
-        (["--executor", "slurm"], ["slurm", "local, ray"]),
-        (["--address", "auto"], ["--address", "--executor ray"]),
+        (["--only", "1", "--only", "2,3.5"], ["--only 3.5: write numbers"]),
+        (["--only", "1", "--shard", "0/2"], ["--only: does not go with shard"]),
+        (["--shard", "0/" + "9" * 5000], ["--shard 0/999", "write I/N"]),
+        (["--quality", "best"], ["'best'", "'draft', 'standard', 'trance'"]),
+        (["--executor", "slurm"], ["'slurm'", "'local', 'ray'"]),
+        (["--address", "auto"], ["--address: goes with the executor ray"]),
         (["--device", "abacus"], ["abacus", "cpu"]),
         (["--device", "abacus", "--plan-only"], ["abacus", "cpu"]),
         (["--num-samples", "-1"], ["num-samples"]),
@@ -300,7 +302,7 @@ def test_reproducible_is_an_error_where_it_cannot_be(tmp_path, monkeypatch):
     """Processes that are started without the preparation cannot keep the promise."""
     monkeypatch.setattr("star_tvr.generator.blender_process.reproducible_command", list)
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
-    with pytest.raises(ConfigError, match="--reproducible: .* addresses"):
+    with pytest.raises(ConfigError, match="^reproducible: .* addresses"):
         list(
             render_samples(
                 tmp_path / "d", TINY, [RenderJob(0)], 1, WorkerOptions(reproducible=True)
@@ -340,7 +342,7 @@ def test_a_worker_that_hangs_is_replaced(tmp_path, tiny):
 def test_a_sample_that_always_takes_too_long_is_named(tmp_path):
     config = load_config("basic", ["num_samples=1", "render.samples=65536", "render.denoise=false"])
     process = BlenderProcess(tmp_path / "d", config, WorkerOptions(deadline=0.2))
-    words = "sample 000000: Blender needed more than 0.2 s 3 times over it; raise --deadline$"
+    words = "sample 000000: Blender needed more than 0.2 s 3 times over it; raise deadline$"
     with pytest.raises(RenderError, match=words):
         process.render(RenderJob(0))
     process.stop()

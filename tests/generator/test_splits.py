@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from star_tvr.generator.split_schemes import SCHEMES, RatedPair, Scene, SplitOptions, scene_of
-from star_tvr.generator.splits import divide, parse_hold_out, parse_proportions, split, stratify
-from star_tvr.scenes.errors import ConfigError
+from star_tvr.generator.splits import divide, split, stratify
+from star_tvr.scenes.errors import ConfigError, ParameterError
 from star_tvr.scenes.world import APPEARANCE, ATTRIBUTES
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import Dataset
@@ -169,32 +169,33 @@ def test_scenes_in_no_split_are_counted(writable):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--scheme", "across"], "known are cross-view, view-angle"),
-        (["--proportions", "vale=0.1"], "--proportions vale: cross-view has no such split"),
-        (["--proportions", "val"], "--proportions val: write name=share"),
-        (["--proportions", "val=a"], "--proportions val=a: write"),
-        (["--proportions", "val=-1"], "--proportions val=-1"),
-        (["--proportions", "val=1.5"], "--proportions val=1.5"),
-        (["--proportions", "val=nan"], "--proportions val=nan"),
-        (["--proportions", "val=1,val=2"], "once for each split"),
-        (["--proportions", "val=9"], "cross-view/val cannot have 9 of 8 scenes"),
-        (["--proportions", "val=0.5,test_id=0.5"], "cross-view/test_"),
-        (["--proportions", "train=0"], "cross-view/train cannot have 0"),
-        (["--angles", "10"], "--angles: is for --scheme view-angle"),
-        (["--scheme", "view-angle", "--angles", "a,b"], "--angles a,b: write whole numbers"),
-        (["--scheme", "view-angle", "--angles", "45,15"], "rising"),
-        (["--scheme", "view-angle", "--angles", "15,180"], "rising"),
-        (["--scheme", "view-angle", "--angles", "90"], "0 to 38 degrees. Choose other --angles"),
-        (["--scheme", "objects", "--max-objects", "10"], "Choose another --max-objects"),
+        (["--scheme", "across"], "'--scheme': 'across' is not one of 'cross-view', 'view-angle'"),
+        (["--proportion", "vale=0.1"], "--proportion vale: cross-view has no such split"),
+        (["--proportion", "val"], "--proportion val: write name=share"),
+        (["--proportion", "val=a"], "--proportion val=a: write"),
+        (["--proportion", "val=-1"], "--proportion val=-1"),
+        (["--proportion", "val=1.5"], "--proportion val=1.5"),
+        (["--proportion", "val=nan"], "--proportion val=nan"),
+        (["--proportion", "val=1", "--proportion", "val=2"], "once for each split"),
+        (["--proportion", "val=1,val=2"], "once for each split"),
+        (["--proportion", "val=9"], "cross-view/val cannot have 9 of 8 scenes"),
+        (["--proportion", "val=0.5,test_id=0.5"], "cross-view/test_"),
+        (["--proportion", "train=0"], "cross-view/train cannot have 0"),
+        (["--angle", "10"], "--angle: is for the scheme view-angle"),
+        (["--scheme", "view-angle", "--angle", "a,b"], "--angle a,b: write whole numbers"),
+        (["--scheme", "view-angle", "--angle", "45,15"], "--angle 45,15: write rising"),
+        (["--scheme", "view-angle", "--angle", "15", "--angle", "180"], "rising"),
+        (["--scheme", "view-angle", "--angle", "90"], "0 to 38 degrees. Choose other angles"),
+        (["--scheme", "objects", "--max-objects", "10"], "Choose another max_objects"),
         (["--scheme", "objects", "--max-objects", "0"], "max-objects"),
         (["--scheme", "compositional", "--hold-out", "cube"], "--hold-out cube: write pairs"),
         (["--scheme", "compositional", "--hold-out", "cube+pink"], "--hold-out pink: is no color"),
-        (["--scheme", "compositional", "--attributes", "shape"], "write two attributes"),
-        (["--scheme", "compositional", "--attributes", "shape,shape"], "two different"),
-        (["--scheme", "compositional", "--attributes", "shape,position"], "position: is unknown"),
+        (["--scheme", "compositional", "--attribute", "shape"], "write two attributes"),
+        (["--scheme", "compositional", "--attribute", "shape,shape"], "two different"),
+        (["--scheme", "compositional", "--attribute", "shape,position"], "position: is unknown"),
         (
             [
-                *("--scheme", "compositional", "--attributes", "shape,size"),
+                *("--scheme", "compositional", "--attribute", "shape", "--attribute", "size"),
                 *("--hold-out", "cube+small,cube+medium,cube+large"),
             ],
             "training would never see shape cube",
@@ -217,10 +218,22 @@ def test_too_few_scenes():
         divided([])
 
 
-def test_texts():
-    assert parse_proportions(" val = 0.25, test_id=3,") == {"val": 0.25, "test_id": 3}
-    assert parse_proportions("") == {}
-    assert parse_hold_out("cube+red, sphere+blue") == (("cube", "red"), ("sphere", "blue"))
+def test_an_unknown_scheme():
+    with pytest.raises(ParameterError, match="^scheme=across: is unknown; known are cross-view"):
+        divided(make_scenes(3), "across")
+
+
+def test_lists_may_be_repeated_or_have_commas_and_had_other_names(writable):
+    def run(*arguments):
+        done = tvr("split", writable, "--scheme", "view-angle", *arguments)
+        assert done.returncode == 0, done.stderr
+        return {p: p.read_bytes() for p in writable.glob("splits/view-angle/*")}
+
+    angles, shares = ("--angle", "15", "--angle", "30"), ("--proportion", "val=1")
+    first = run(*angles, *shares, "--proportion", "train=2")
+    assert run("--angle=15,30", "--proportion", "val=1, train=2") == first
+    assert run("--angles", "15,30", "--proportions=val=1,train=2") == first
+    assert run() != first
 
 
 # cross-view

@@ -13,7 +13,7 @@ PRESETS = ("basic", "event", "random-view", "star", "trance", "view")
 
 
 def test_the_preset_is_no_setting():
-    with pytest.raises(ConfigError, match="--set preset=star: .*--config"):
+    with pytest.raises(ConfigError, match="overrides=preset=star: .*config"):
         load_config("trance", ["preset=star"])
 
 
@@ -90,7 +90,7 @@ def test_overrides(text, expected):
 
 @pytest.mark.parametrize("text", ["image.width", "=3", ".width=3", "image.=3", "a=[1", "a={", ""])
 def test_overrides_of_another_form(text):
-    with pytest.raises(ConfigError, match="^--set"):
+    with pytest.raises(ConfigError, match="^overrides="):
         load_config("star", [text])
 
 
