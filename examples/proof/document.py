@@ -102,6 +102,11 @@ number = partial(interval, form="+.2f")
 """`61.2 [57.0, 65.4]`; of differences, `+9.0 [+5.7, +12.0]` and `+0.41 [+0.37, +0.46]`."""
 
 
+def point(estimate: Estimate) -> str:
+    """`61.2`, in percent."""
+    return f"{100 * (estimate.value or 0):.1f}"
+
+
 def families(results: Results, scratch: bool = False) -> dict[str, tuple[str, ...]]:
     """The tested policies by title; those that differ in the seed alone stand together.
 
@@ -114,23 +119,6 @@ def families(results: Results, scratch: bool = False) -> dict[str, tuple[str, ..
         if results.finished(policy.name) and policy.scratch == scratch:
             found[policy.title] = (*found.get(policy.title, ()), policy.name)
     return found
-
-
-def row(results: Results, names: tuple[str, ...], start: str = "") -> dict[str, str]:
-    """The figures of one line of a table; the gains are over the model `start`, if it is named."""
-    figures = {"reward": f"{results.reward(names, 'test_ood'):.2f}"}
-    for key, split in zip(("id", "ood"), stages.TESTS, strict=True):
-        seeds = [results.report((name,), split).overall["tacc"].value or 0 for name in names]
-        figures[f"{key}_each"] = ", ".join(f"{100 * value:.1f}" for value in seeds)
-        figures[key] = percent(results.report(names, split).overall["tacc"])
-        if start:
-            gain = results.compare(names, (start,), split)
-            figures[f"{key}_gain"] = signed(gain.overall["tacc"])
-    other = results.report(names, "test_ood")
-    figures["gap"] = number(other.overall["count_gap"])
-    for view in ("left", "right"):
-        figures[view] = f"{100 * (other.groups['final'][view]['tacc'].value or 0):.1f}"
-    return figures
 
 
 def requirements(results: Results, found: Mapping[str, tuple[str, ...]]) -> list[dict[str, object]]:
@@ -280,26 +268,15 @@ def write(out: Path, path: Path) -> Path:
         "SFT, until skilled": ("skilled",),
         "the same, shuffled images": ("exchanged",),
     }
-    starts = {p.name: p.start or "skilled" for p in [*stages.CORE, *stages.FURTHER]}
-    template = Environment(
-        loader=FileSystemLoader(stages.HERE), undefined=StrictUndefined
-    ).get_template("proof.md.jinja")
-    text = template.render(
-        before={title: row(results, names) for title, names in before.items()},
-        policies={title: row(results, names, starts[names[0]]) for title, names in found.items()},
+    environment = Environment(loader=FileSystemLoader(stages.HERE), undefined=StrictUndefined)
+    environment.filters |= {"percent": percent, "signed": signed, "number": number, "point": point}
+    text = environment.get_template("proof.md.jinja").render(
+        results=results,
         requirements=requirements(results, found),
-        against={
-            title: {
-                "seeds": len(names),
-                **{
-                    f"{key} {split}": write(results.compare(names, star, split).overall[key])
-                    for split in stages.TESTS
-                    for key, write in (("tacc", signed), ("count_gap", number))
-                },
-            }
-            for title, names in found.items()
-            if title in [f"GRPO, {preset}" for preset in PRESETS if preset != "star"]
-        },
+        before=before,
+        policies=found,
+        starts={p.name: p.start or "skilled" for p in [*stages.CORE, *stages.FURTHER]},
+        others=[t for t in found if t in {f"GRPO, {name}" for name in PRESETS if name != "star"}],
         costs=costs(out),
         skill=round(100 * stages.SKILL),
         steps=read_yaml(stages.HERE / "grpo.yaml")["max_steps"],
