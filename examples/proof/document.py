@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -30,8 +30,6 @@ from star_tvr.training.metrics_report import MetricsReport, score_items
 from star_tvr.training.predictions import read_predictions
 from star_tvr.training.rewards import PRESETS, score
 from star_tvr.training.rows import RowReader
-
-HERE = Path(__file__).parent
 
 EXAMPLES = 6
 SMOOTHED = 10
@@ -88,21 +86,22 @@ class Results:
         return float(np.mean(totals))
 
 
-def signed(estimate: Estimate) -> str:
-    """`+9.0 [+5.7, +12.0]`, in percent."""
-    return percent(estimate, "+")
+def interval(estimate: Estimate, form: str, factor: float = 1) -> str:
+    """Such as `61.2 [57.0, 65.4]`."""
+    figures = (estimate.value, estimate.low, estimate.high)
+    value, low, high = (format(factor * float(x or 0), form) for x in figures)
+    return f"{value} [{low}, {high}]"
 
 
-def percent(estimate: Estimate, sign: str = "") -> str:
-    """`61.2 [57.0, 65.4]`, in percent."""
-    value, low, high = (100 * float(x or 0) for x in (estimate.value, estimate.low, estimate.high))
-    return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+percent = partial(interval, form=".1f", factor=100)
+signed = partial(interval, form="+.1f", factor=100)
+number = partial(interval, form="+.2f")
+"""`61.2 [57.0, 65.4]`; of differences, `+9.0 [+5.7, +12.0]` and `+0.41 [+0.37, +0.46]`."""
 
 
-def number(estimate: Estimate) -> str:
-    """`+0.41 [+0.37, +0.46]`."""
-    value, low, high = (float(x or 0) for x in (estimate.value, estimate.low, estimate.high))
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+def point(estimate: Estimate) -> str:
+    """`61.2`, in percent."""
+    return f"{100 * (estimate.value or 0):.1f}"
 
 
 def families(results: Results, scratch: bool = False) -> dict[str, tuple[str, ...]]:
@@ -119,34 +118,6 @@ def families(results: Results, scratch: bool = False) -> dict[str, tuple[str, ..
     return found
 
 
-def each(results: Results, names: Sequence[str], split: str) -> str:
-    """TAcc of every seed, in percent."""
-    values = (results.report((name,), split).overall["tacc"].value or 0 for name in names)
-    return ", ".join(f"{100 * value:.1f}" for value in values)
-
-
-def row(results: Results, names: tuple[str, ...], start: str = "") -> dict[str, object]:
-    """The figures of one line of a table; the gains are over the model `start`, if it is named."""
-    known, other = (results.report(names, split) for split in stages.TESTS)
-    views = other.groups["final"]
-    figures = {
-        "seeds": len(names),
-        "id": percent(known.overall["tacc"]),
-        "ood": percent(other.overall["tacc"]),
-        "left": f"{100 * (views['left']['tacc'].value or 0):.1f}",
-        "right": f"{100 * (views['right']['tacc'].value or 0):.1f}",
-        "gap": number(other.overall["count_gap"]),
-        "reward": f"{results.reward(names, 'test_ood'):.2f}",
-        "each_id": each(results, names, "test_id"),
-        "each_ood": each(results, names, "test_ood"),
-    }
-    if start:
-        for key, split in zip(("id_gain", "ood_gain"), stages.TESTS, strict=True):
-            gain = results.compare(names, (start,), split)
-            figures[key] = signed(gain.overall["tacc"])
-    return figures
-
-
 def requirements(results: Results, found: Mapping[str, tuple[str, ...]]) -> list[dict[str, object]]:
     """What has to hold, what was found, and whether it holds."""
     star, wrong = found["GRPO, star"], found["GRPO, no-wrong"]
@@ -157,7 +128,7 @@ def requirements(results: Results, found: Mapping[str, tuple[str, ...]]) -> list
     lost = results.compare(star, ("skilled",), known).overall["tacc"]
     lines = [
         ("TAcc-ID after SFT is at least 40", percent(skill), (skill.low or 0) >= 0.4),
-        ("with other items' pictures at most 3", percent(blind), (blind.high or 1) <= 0.03),
+        ("with shuffled images at most 3", percent(blind), (blind.high or 1) <= 0.03),
         ("GRPO on cross-view pairs raises TAcc-OOD", signed(gain), (gain.low or 0) > 0),
         ("and does not lower TAcc-ID", signed(lost), (lost.low or 0) >= 0),
     ]
@@ -189,10 +160,8 @@ def curves(out: Path, found: Mapping[str, tuple[str, ...]], shown: Sequence[str]
     figure, axes = plt.subplots(1, 4, figsize=(15, 3.6), layout="constrained")
     for color, title in zip(plt.get_cmap("tab10").colors, shown, strict=False):
         for name in found.get(title, ()):
-            lines = [
-                json.loads(line) for line in (out / name / "log.jsonl").read_text().splitlines()
-            ]
-            lines = [line for line in lines if "reward" in line]
+            log = (out / name / "log.jsonl").read_text().splitlines()
+            lines = [line for line in map(json.loads, log) if "reward" in line]
             for ax, key in zip(axes, panels, strict=True):
                 values = np.array([line[key] for line in lines]) * (100 if key == "tacc" else 1)
                 window = min(SMOOTHED, len(values))
@@ -249,14 +218,13 @@ def examples(results: Results, policies: Mapping[str, str]) -> plt.Figure:
 
 def costs(out: Path) -> list[dict[str, object]]:
     """Minutes of every kind of stage, and how many there were."""
-    done = read_json(out / "stages.json")
-    kinds: dict[str, list[float]] = {}
-    for name, record in done.items():
-        words = name.split()
-        kind = words[0]
-        if kind == "train":
-            kind = record["arguments"][1].upper()
-        kinds.setdefault(kind, []).append(float(record["seconds"]))
+    records = [read_json(path) for path in (out / "stages").glob("*.json")]
+    if not records:  # an older proof has one file of them all
+        records = list(read_json(out / "stages.json").values())
+    kinds: dict[str, list[float]] = {k: [] for k in ("render", "split", "SFT", "evaluate", "GRPO")}
+    for record in records:
+        command, kind, *_ = record["arguments"]
+        kinds[kind.upper() if command == "train" else command].append(record["seconds"])
     return [
         {"kind": kind, "count": len(seconds), "minutes": f"{sum(seconds) / 60:.1f}"}
         for kind, seconds in kinds.items()
@@ -295,32 +263,21 @@ def write(out: Path, path: Path) -> Path:
         **families(results, scratch=True),
         "SFT, first part": ("sft-1",),
         "SFT, until skilled": ("skilled",),
-        "the same, pictures exchanged": ("exchanged",),
+        "the same, shuffled images": ("exchanged",),
     }
-    starts = {p.name: p.start or "skilled" for p in [*stages.CORE, *stages.FURTHER]}
-    template = Environment(loader=FileSystemLoader(HERE), undefined=StrictUndefined).get_template(
-        "proof.md.jinja"
-    )
-    text = template.render(
-        before={title: row(results, names) for title, names in before.items()},
-        policies={title: row(results, names, starts[names[0]]) for title, names in found.items()},
+    environment = Environment(loader=FileSystemLoader(stages.HERE), undefined=StrictUndefined)
+    environment.filters |= {"percent": percent, "signed": signed, "number": number, "point": point}
+    text = environment.get_template("proof.md.jinja").render(
+        results=results,
         requirements=requirements(results, found),
-        against={
-            title: {
-                "seeds": len(names),
-                **{
-                    f"{key} {split}": write(results.compare(names, star, split).overall[key])
-                    for split in stages.TESTS
-                    for key, write in (("tacc", signed), ("count_gap", number))
-                },
-            }
-            for title, names in found.items()
-            if title in [f"GRPO, {preset}" for preset in PRESETS if preset != "star"]
-        },
+        before=before,
+        policies=found,
+        starts={p.name: p.start or "skilled" for p in [*stages.CORE, *stages.FURTHER]},
+        others=[t for t in found if t in {f"GRPO, {name}" for name in PRESETS if name != "star"}],
         costs=costs(out),
         skill=round(100 * stages.SKILL),
         steps=read_yaml(stages.HERE / "grpo.yaml")["max_steps"],
-        reading=(HERE / "reading.md").read_text(),
+        reading=(stages.HERE / "reading.md").read_text(),
     )
     write_whole(path, text)
     return path

@@ -1,4 +1,4 @@
-"""Which commands the proof consists of, as arguments of `tvr`. Nothing is run here."""
+"""Which commands of `tvr` the proof consists of, and which needs which. Nothing is run here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +35,21 @@ class Scale:
 FULL = Scale(4200, 200, 2200, 500, 4, {})
 SMALL = Scale(8, 2, 16, 6, 1, {"max_steps": 2, "per_device_train_batch_size": 16})
 """The proof, and what shows in a few minutes whether it would run."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command.
+
+    Attributes:
+        name: of its record and its log.
+        arguments: of `tvr`.
+        after: the stage that has to be done before it, if any of those that run together.
+    """
+
+    name: str
+    arguments: list[str]
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,91 +145,82 @@ FURTHER = [
 """What is reported as found."""
 
 
-def steps_of_skill(out: Path, part: int, scale: Scale) -> list[list[str]]:
-    """One part of the supervised training, and its validation."""
-    folder = out / f"sft-{part}"
-    changes: dict[str, object] = {"dataset": out / "same-view", "output_dir": folder}
-    if part > 1:  # a second cosine, from what the first one reached
-        changes |= {"model": out / f"sft-{part - 1}", "seed": part - 1}
-        changes |= {"max_steps": 1200, "learning_rate": 1.5e-3}
-    changes |= scale.training
-    return [
-        ["train", "sft", str(HERE / "sft.yaml"), *overrides(changes)],
-        evaluation(
-            out / "same-view",
-            "random/val",
-            out / "evaluations" / f"val-{part}",
-            *("--model", str(folder)),
-        ),
-    ]
-
-
-def data(out: Path, jobs: int, scale: Scale) -> list[list[str]]:
+def data(out: Path, jobs: int, scale: Scale) -> list[Stage]:
     """Rendering and dividing."""
     same, cross = str(out / "same-view"), str(out / "cross-view")
     render = ["--config", "proof", "--workers", str(jobs)]
+    one_view = ["--num-samples", str(scale.same), "--seed", "0", "--set", "cameras.final=[center]"]
+    all_views = ["--num-samples", str(scale.cross), "--seed", "1"]
+    validation = ["--scheme", "random", "--proportions", f"val={scale.validation},test_id=0"]
+    both_tests = ["--proportions", f"val=0,test_id={scale.test},test_ood={scale.test}"]
     return [
-        [
-            *["render", same, "--num-samples", str(scale.same), *render],
-            *["--seed", "0", "--set", "cameras.final=[center]"],
-        ],
-        ["split", same, "--scheme", "random", "--proportion", f"val={scale.validation},test_id=0"],
-        ["render", cross, "--num-samples", str(scale.cross), *render, "--seed", "1"],
-        ["split", cross, "--proportion", f"val=0,test_id={scale.test},test_ood={scale.test}"],
+        Stage("render-same-view", ["render", same, *render, *one_view]),
+        Stage("split-same-view", ["split", same, *validation], after="render-same-view"),
+        Stage("render-cross-view", ["render", cross, *render, *all_views]),
+        Stage("split-cross-view", ["split", cross, *both_tests], after="render-cross-view"),
     ]
 
 
-def commands(policy: Policy, out: Path, skilled: Path, scale: Scale) -> list[list[str]]:
-    """Training one policy and testing it."""
-    folder = out / policy.name
-    start = out / policy.start if policy.start else skilled
+def supervised(out: Path, part: int, scale: Scale) -> list[Stage]:
+    """One part of the supervised training, and its validation."""
+    changes: dict[str, object] = {"dataset": out / "same-view"}
+    if part > 1:  # a second cosine, from what the first one reached
+        changes |= {"model": out / f"sft-{part - 1}", "seed": part - 1}
+        changes |= {"max_steps": 1200, "learning_rate": 1.5e-3}
+    train = training(out / f"sft-{part}", "sft", "sft.yaml", {**changes, **scale.training})
+    model = ["--model", str(out / f"sft-{part}")]
+    return [train, evaluation(out, f"val-{part}", "same-view", "random/val", model, train.name)]
+
+
+def stages_of(policy: Policy, out: Path, skilled: Path, scale: Scale) -> list[Stage]:
+    """Training one policy, from the skilled model if it does not say otherwise, and testing it."""
+    folder, start = out / policy.name, out / policy.start if policy.start else skilled
     changes: dict[str, object] = {
         **({} if policy.scratch else {"model": start}),
         "dataset": out / ("same-view" if policy.scratch else "cross-view"),
-        "output_dir": folder,
         **policy.changes,
         **scale.training,
     }
+    after = f"train-{policy.start}" if policy.start else ""
+    train = training(folder, policy.kind, policy.config, changes, after)
     adapted = ["--model", str(start), "--adapter", str(folder)]
     model = adapted if policy.adapter else ["--model", str(folder)]
-    return [
-        ["train", policy.kind, str(HERE / policy.config), *overrides(changes)],
-        *tests(out, policy.name, *model),
-    ]
+    return [train, *tests(out, policy.name, model, after=train.name)]
 
 
-def controls(out: Path, skilled: Path) -> list[list[list[str]]]:
+def controls(out: Path, skilled: Path) -> list[Stage]:
     """Tests of what was there before reinforcement, and of what the pictures are needed for."""
     models = {
         "untrained": ["--model", str(out / "sft-1" / "base")],
         "sft-1": ["--model", str(out / "sft-1")],
         "skilled": ["--model", str(skilled)],
-        "exchanged": ["--model", str(skilled), "--exchange-images"],
+        "exchanged": ["--model", str(skilled), "--exchange-images"],  # shuffled images
     }
-    return [tests(out, name, *model) for name, model in models.items()]
+    return [stage for name, model in models.items() for stage in tests(out, name, model)]
 
 
-def tests(out: Path, name: str, *model: str) -> list[list[str]]:
+def training(
+    folder: Path, kind: Kind, config: str, changes: Mapping[str, object], after: str = ""
+) -> Stage:
+    """One training, with changes to a file of this folder."""
+    changes = {"output_dir": folder, **changes}
+    overrides = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    return Stage(f"train-{folder.name}", ["train", kind, str(HERE / config), *overrides], after)
+
+
+def tests(out: Path, name: str, model: Sequence[str], after: str = "") -> list[Stage]:
     """The evaluations of one model, which `--model …` names."""
     return [
-        evaluation(
-            out / "cross-view",
-            f"cross-view/{split}",
-            out / "evaluations" / f"{name}-{split}",
-            *model,
-        )
+        evaluation(out, f"{name}-{split}", "cross-view", f"cross-view/{split}", model, after)
         for split in TESTS
     ]
 
 
-def evaluation(dataset: Path, split: str, out: Path, *model: str) -> list[str]:
+def evaluation(
+    out: Path, name: str, dataset: str, split: str, model: Sequence[str], after: str = ""
+) -> Stage:
     """One evaluation."""
-    return [
-        *["evaluate", str(dataset), "--split", split, *model, "--out", str(out)],
-        *["--batch-size", "100", "--max-new-tokens", "96"],
-    ]
-
-
-def overrides(changes: Mapping[str, object]) -> Sequence[str]:
-    """`--set key=value` for every change."""
-    return [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    arguments = ["evaluate", str(out / dataset), "--split", split, *model]
+    arguments += ["--out", str(out / "evaluations" / name)]
+    arguments += ["--batch-size", "100", "--max-new-tokens", "96"]
+    return Stage(f"evaluate-{name}", arguments, after)
