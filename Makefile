@@ -4,7 +4,7 @@
 BIN := .venv/bin
 JOBS ?= 2
 
-.PHONY: help setup setup-tests demo proof test lint format bench sizes constraints clean distclean
+.PHONY: help setup setup-tests demo proof test lint format bench sizes generated constraints clean distclean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,9 @@ bench: setup  ## run tests/benchmarks/bench_*.py (frontier.py takes an hour by i
 
 sizes: setup  ## install every extra into an environment of its own; print what it weighs
 	@$(BIN)/python -m tests.environments
+
+generated: setup  ## write schemas, key pages and the drawing anew from the code
+	@$(BIN)/python -m docs.generate
 
 constraints:  ## pin what is in .venv now (first upgrade there what you want to upgrade)
 	@{ grep '^#' constraints.txt; \

@@ -5,6 +5,7 @@ python -m docs.generate --check    # ends with 1 if a file is stale, and names i
 """
 
 import argparse
+import ast
 import json
 import re
 import sys
@@ -68,6 +69,7 @@ def files() -> dict[Path, str]:
         **documents,
         ROOT / "docs/configuration.md": "\n".join([INTRODUCTION, *tables]),
         ROOT / "docs/dataset.md": _with_fields(ROOT / "docs/dataset.md"),
+        ROOT / "docs/architecture.md": _with_files(ROOT / "docs/architecture.md"),
         ROOT / "docs/images/architecture.svg": draw(ROOT),
     }
 
@@ -88,6 +90,22 @@ def _with_fields(page: Path) -> str:
         text,
         flags=re.S,
     )
+
+
+def _with_files(page: Path) -> str:
+    """A page with the files of folders, and what their docstrings begin with, at its marks."""
+
+    def table(mark: re.Match[str]) -> str:
+        lines = ["| file | |", "|---|---|"]
+        for path in sorted((ROOT / "star_tvr" / mark.group(1)).rglob("*.py")):
+            if path.name != "__init__.py":
+                docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+                first = " ".join(docstring.partition("\n\n")[0].split())
+                name = path.relative_to(ROOT / "star_tvr" / mark.group(1))
+                lines.append(f"| `{name}` | {first.replace('|', '&#124;')} |")
+        return "\n".join([mark.group(0).splitlines()[0], *lines, "<!-- end -->"])
+
+    return re.sub(r"<!-- files: (\w+) -->.*?<!-- end -->", table, page.read_text(), flags=re.S)
 
 
 def _field_table(schema: Schema) -> str:
