@@ -1,7 +1,8 @@
 """The drawing of docs/architecture.md, made from the imports in the code.
 
 Every folder is a box. Its files stand in rows: each needs only files of the rows above it, so no
-two files need each other. An arrow between two boxes says how many imports go that way.
+two files need each other. An arrow between two boxes says how many imports go that way; those of
+commands/ are drawn as far as the next row only.
 """
 
 import ast
@@ -18,11 +19,11 @@ STYLE = (
     ".count{fill:#0969da}.level{fill:#8c959f}"
 )
 PLACES = {
-    "commands": (0, 0),
+    "commands": (0.5, 0),
     "generator": (0, 1),
     "training": (1, 1),
-    "schemas": (0, 2),
-    "scenes": (1, 2),
+    "schemas": (0.5, 2),
+    "scenes": (0.5, 3),
 }
 """Column and row of every box."""
 
@@ -83,7 +84,7 @@ def draw(root: Path) -> str:
     heights = {room: LINE * (len(lines) + 1) + 2 * PAD for room, lines in texts.items()}
     tops: dict[str, float] = {}
     y = 20.0
-    for row in range(3):
+    for row in range(4):
         members = [r for r, (_, k) in PLACES.items() if k == row]
         tops |= dict.fromkeys(members, y)
         y += max(heights[r] for r in members) + 70
@@ -106,7 +107,8 @@ def draw(root: Path) -> str:
         'markerHeight="8" orient="auto"><path d="M0 0L8 4L0 8z" fill="#0969da"/></marker></defs>',
         f'<rect width="{width}" height="{height:g}" fill="#ffffff"/>',
     ]
-    parts += [_arrow(boxes, pair, count) for pair, count in sorted(counts.items())]
+    arrows = (_arrow(boxes, pair, count) for pair, count in sorted(counts.items()))
+    parts += filter(None, arrows)
     for room, lines in texts.items():
         x, top, w, h = boxes[room]
         parts.append(f'<rect class="room" x="{x}" y="{top:g}" width="{w}" height="{h}" rx="6"/>')
@@ -125,10 +127,10 @@ def _wrapped(rows: list[list[str]]) -> list[tuple[str, str]]:
     for number, row in enumerate(rows, start=1):
         label, line = str(number), ""
         for word in row:
-            if line and len(line) + 2 + len(word) > most:
+            if line and len(line) + 3 + len(word) > most:
                 lines.append((label, line))
                 label, line = "", ""
-            line = f"{line}  {word}" if line else word
+            line = f"{line} · {word}" if line else word
         lines.append((label, line))
     return lines
 
@@ -137,16 +139,19 @@ Box = tuple[float, float, float, float]
 
 
 def _arrow(boxes: Mapping[str, Box], pair: tuple[str, str], count: int) -> str:
-    """An arrow from the lower edge of a box to the upper edge of one below it."""
-    (x0, y0, w0, h0), (x1, y1, w1, _) = boxes[pair[0]], boxes[pair[1]]
-    if y1 <= y0:  # side by side
-        start, end = (x0 + w0, y0 + h0 / 2), (x1, y0 + h0 / 2)
-        if x1 < x0:
-            start, end = (x0, y0 + h0 / 2), (x1 + w1, y0 + h0 / 2)
+    """An arrow down to the next row, or past it along the edge; empty for what goes farther."""
+    (x0, y0, w0, h0), (x1, y1, w1, h1) = boxes[pair[0]], boxes[pair[1]]
+    rows = PLACES[pair[1]][1] - PLACES[pair[0]][1]
+    if rows == 1:
+        left, right = max(x0, x1), min(x0 + w0, x1 + w1)
+        x = (left + right) / 2
+        points = [(x, y0 + h0), (x, y1)]
+    elif pair[0] != "commands":
+        side = x0 < x1
+        x, y = (x0 + 40 if side else x0 + w0 - 40), y1 + h1 / 2
+        points = [(x, y0 + h0), (x, y), (x1 if side else x1 + w1, y)]
     else:
-        shift = 40 if x1 > x0 else -40 if x1 < x0 else 0
-        start, end = (x0 + w0 / 2 + shift, y0 + h0), (x1 + w1 / 2 - shift, y1)
-    u, v = start[0] + 0.35 * (end[0] - start[0]), start[1] + 0.35 * (end[1] - start[1])
-    line = f"M{start[0]:g} {start[1]:g}L{end[0]:g} {end[1]:g}"
-    label = f'<text class="count" x="{u + 6:g}" y="{v + 4:g}">{count}</text>'
-    return f'<path class="arrow" d="{line}"/>{label}'
+        return ""
+    line = "L".join(f"{u:g} {v:g}" for u, v in points)
+    label = f'<text class="count" x="{points[0][0] + 6:g}" y="{points[0][1] + 38:g}">{count}</text>'
+    return f'<path class="arrow" d="M{line}"/>{label}'
