@@ -189,7 +189,7 @@ def controls(out: Path, skilled: Path) -> list[list[list[str]]]:
         "untrained": ["--model", str(out / "sft-1" / "base")],
         "sft-1": ["--model", str(out / "sft-1")],
         "skilled": ["--model", str(skilled)],
-        "exchanged": ["--model", str(skilled), "--exchange-images"],
+        "exchanged": ["--model", str(skilled), "--shuffle-images"],
     }
     return [tests(out, name, *model) for name, model in models.items()]
 
