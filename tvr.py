@@ -299,7 +299,7 @@ def view(
     said: dict[Any, Any] = {}
     if predictions is not None:
         from star_tvr.training.metrics_report import score_file
-        from star_tvr.training.report.gallery import judge
+        from star_tvr.training.report.answer_gallery import judge
 
         report = score_file(predictions, opened)
         said = {r.pair: judge("", r.completion, r.truth, r.right) for r in report.results}
@@ -325,14 +325,14 @@ def export(
     ] = None,
 ) -> None:
     """Write a data set in another program's form."""
-    from star_tvr.training.exports import export as exports
-    from star_tvr.training.exports.items import choose_parts, count
+    from star_tvr.training.exports.export_dataset import export_dataset
+    from star_tvr.training.exports.items import choose_splits, count
 
     if form == "parquet":
         require("tvr export --format parquet", "datasets")
     opened = _open(dataset)
-    total = count(opened, choose_parts(opened, splits or []))
-    work = exports.export(opened, out, form, splits or [])
+    total = count(opened, choose_splits(opened, splits or []))
+    work = export_dataset(opened, out, form, splits or [])
     done = sum(1 for _ in _progress(work, "exporting", total))
     print(f"{out}: {done} pairs as {form}")
 
@@ -440,12 +440,13 @@ def evaluate(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of sampling; an endpoint gets it only if set.")
     ] = None,
-    exchange_images: Annotated[
+    shuffle_images: Annotated[
         bool,
         typer.Option(
-            "--exchange-images", help="A control: every question with the pictures of another one."
+            "--shuffle-images", help="A control: every question with the images of another one."
         ),
     ] = False,
+    exchange_images: Annotated[bool, typer.Option("--exchange-images", hidden=True)] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 8,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, cuda:1, mps or another of PyTorch.")
@@ -471,22 +472,22 @@ def evaluate(
     """Let a model answer a split, and score it; goes on where it was interrupted."""
     from star_tvr.scenes.errors import ConfigError
     from star_tvr.training import evaluate as evaluation
-    from star_tvr.training.endpoint import Endpoint
-    from star_tvr.training.local import LocalModel
+    from star_tvr.training.backends import Backend, Decoding
+    from star_tvr.training.endpoint_backend import Endpoint
+    from star_tvr.training.local_backend import LocalModel
     from star_tvr.training.metric_tables import metrics_table
-    from star_tvr.training.questions import Answerer, Decoding
 
-    answerer: Answerer
+    backend: Backend
     if endpoint is None:
         if max_requests is not None:
             raise ConfigError("--max-requests: goes with --endpoint only")
         require("tvr evaluate", "torch", "transformers")
-        answerer = LocalModel(model, adapter, batch_size, device, allow_download)
+        backend = LocalModel(model, adapter, batch_size, device, allow_download)
     else:
         if adapter is not None:
             raise ConfigError("--adapter: does not go with --endpoint; the server has to load it")
         require("tvr evaluate --endpoint", "openai", "httpx2")
-        answerer = Endpoint(
+        backend = Endpoint(
             endpoint,
             model,
             concurrency=concurrency,
@@ -496,7 +497,7 @@ def evaluate(
         )
     decoding = Decoding(max_new_tokens, temperature, num_samples, seed)
     session = evaluation.prepare(
-        dataset, split_, answerer, out, decoding, exchange_images=exchange_images
+        dataset, split_, backend, out, decoding, shuffle_images=shuffle_images or exchange_images
     )
     done = session.total - len(session.left)
     for answer in _progress(session.answers(), "evaluating", len(session.left), done=done):

@@ -6,7 +6,7 @@ none imports a later one:
     answers          from a completion to triplets
     rewards          what they earn
     config           what a run is to do: the configuration, read
-    exported         an export in parquet as a data set
+    parquet_dataset  an export in parquet as a data set
     augment          the same pictures mirrored, reversed, renumbered
     images           the pictures of a sample
     prompts          a question in words

@@ -11,9 +11,9 @@ from star_tvr.schemas.records import Pair
 from star_tvr.training.augment import check_directions
 from star_tvr.training.config import TINY, TrainConfig, cuda_available
 from star_tvr.training.errors import TrainingError
-from star_tvr.training.exported import Exported, is_dataset, open_dataset
 from star_tvr.training.models import check_model, load_processor
 from star_tvr.training.pairs import choose_pairs
+from star_tvr.training.parquet_dataset import ParquetDataset, is_dataset, open_dataset
 
 
 def check_config(config: TrainConfig, model: bool = True) -> Dataset:
@@ -114,7 +114,7 @@ def _check_streaming(config: TrainConfig, dataset: Dataset) -> None:
     """A stream has no end that the trainer could know, and no way back to a scene."""
     if not config.rows.streaming:
         return
-    if not isinstance(dataset, Exported):
+    if not isinstance(dataset, ParquetDataset):
         raise ConfigError(
             f"rows.streaming: {config.dataset} is a folder, whose files are read when they are "
             "needed; leave it out, or make a stream with tvr export --format parquet"

@@ -118,19 +118,23 @@ class TraceConfig:
     Attributes:
         style: `answer` is the answer alone, with empty reasoning (the paper's STAR-SFT);
             `trace` reasons in sentences, for pretrained models; `compact` says the same in as few
-            words as possible, for tiny ones; `looks` only says of every object in the second
-            picture what it looks like there, in the attributes that can change.
+            words as possible, for tiny ones; `attributes` only names, of every object in the
+            second picture, the attributes that can change, as they are there.
         references: most reference objects of a sample.
         relations: most relation triplets of a picture.
         objects: most objects of a picture that are named; those that change always are.
         boxes: whether objects are named with their boxes.
     """
 
-    style: Literal["answer", "trace", "compact", "looks"] = "answer"
+    style: Literal["answer", "trace", "compact", "attributes"] = "answer"
     references: int = 2
     relations: int = 3
     objects: int = 10
     boxes: bool = False
+
+    def __post_init__(self) -> None:
+        if str(self.style) == "looks":  # what `attributes` was called before
+            object.__setattr__(self, "style", "attributes")
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.dataset import dumps, dumps_line
 from star_tvr.schemas.files import write_whole
 from star_tvr.schemas.folders import refuse_other, was_begun
+from star_tvr.training.backends import Backend, Decoding, Question, Response
 from star_tvr.training.config import PromptConfig
-from star_tvr.training.endpoint import CapReached, EndpointError
-from star_tvr.training.exported import open_dataset
-from star_tvr.training.local import LocalModel
+from star_tvr.training.endpoint_backend import CapReached, EndpointError
+from star_tvr.training.local_backend import LocalModel
 from star_tvr.training.metrics_report import MetricsReport, score_file
-from star_tvr.training.pairs import exchanged
+from star_tvr.training.pairs import shuffled_images
+from star_tvr.training.parquet_dataset import open_dataset
 from star_tvr.training.predictions import read_predictions
-from star_tvr.training.questions import Answer, Answerer, Decoding, Question
 from star_tvr.training.rows import RowReader
 
 
@@ -53,23 +53,23 @@ def run(
 def prepare(
     dataset: str | Path,
     split: str,
-    answerer: Answerer,
+    backend: Backend,
     out: str | Path,
     decoding: Decoding | None = None,
     prompt: PromptConfig | None = None,
-    exchange_images: bool = False,
+    shuffle_images: bool = False,
 ) -> "Session":
     """Open an evaluation's folder and find out what is left to ask. Nothing is asked yet.
 
     Args:
         dataset: a data set folder, or its export in parquet.
         split: such as `cross-view/test_ood`.
-        answerer: a `LocalModel` or an `Endpoint`.
+        backend: a `LocalModel` or an `Endpoint`.
         out: the folder for predictions and metrics.
         decoding: by default one greedy answer to each question.
         prompt: the wording; by default the one that the model was trained with here, or the full
             one.
-        exchange_images: show with every question the pictures of another one.
+        shuffle_images: a control: show with every question the images of another one.
 
     Raises:
         ConfigError: there is no such model, or `out` belongs to another evaluation.
@@ -77,17 +77,17 @@ def prepare(
     """
     opened = open_dataset(Path(dataset), split)
     pairs = dict.fromkeys(opened.split(split))
-    answerer.check()
+    backend.check()
     decoding = decoding or Decoding()
-    wording = prompt or PromptConfig(**answerer.trained().get("prompt", {}))
+    wording = prompt or PromptConfig(**backend.trained().get("prompt", {}))
     folder = Path(out)
     evaluation = {
         "dataset": str(dataset),
         "split": split,
-        **answerer.identity(),
+        **backend.identity(),
         **asdict(decoding),
         "prompt": asdict(wording),
-        **({"exchange_images": True} if exchange_images else {}),
+        **({"shuffle_images": True} if shuffle_images else {}),
     }
     open_evaluation(folder, evaluation)
     predictions = folder / "predictions.jsonl"
@@ -101,9 +101,9 @@ def prepare(
             f"{split}; the split has changed since, so choose another folder"
         )
     left = tuple(q for q in questions if q not in answered)
-    pictures = exchanged(list(pairs)) if exchange_images else {}
-    reader = RowReader(opened, wording, pictures=pictures)
-    return Session(folder, split, reader, answerer, decoding, left, len(questions))
+    sources = shuffled_images(list(pairs)) if shuffle_images else {}
+    reader = RowReader(opened, wording, image_sources=sources)
+    return Session(folder, split, reader, backend, decoding, left, len(questions))
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Session:
         folder: where its files are.
         split: what is asked, such as `cross-view/test_ood`.
         reader: makes the questions.
-        answerer: who is asked.
+        backend: who is asked.
         decoding: how its words become an answer.
         left: the questions without an answer when it was opened.
         total: number of questions, answered or not.
@@ -123,12 +123,12 @@ class Session:
     folder: Path
     split: str
     reader: RowReader
-    answerer: Answerer
+    backend: Backend
     decoding: Decoding
     left: tuple[Question, ...]
     total: int
 
-    def answers(self) -> Iterator[Answer]:
+    def answers(self) -> Iterator[Response]:
         """Ask what is left. Each answer is in the file when it is yielded.
 
         Raises:
@@ -141,7 +141,7 @@ class Session:
         missing = len(self.left)
         try:
             with open(self.folder / "predictions.jsonl", "a", encoding="utf-8") as file:
-                for answer in self.answerer.answers(self.reader, self.left, self.decoding):
+                for answer in self.backend.answers(self.reader, self.left, self.decoding):
                     if answer.completion is not None:
                         missing -= 1
                         file.write(dumps_line(self._line(answer)))
@@ -164,7 +164,7 @@ class Session:
         write_whole(self.folder / "metrics.json", dumps(report.to_json()))
         return report
 
-    def _line(self, answer: Answer) -> dict[str, Any]:
+    def _line(self, answer: Response) -> dict[str, Any]:
         pair, draw = answer.question
         several = {"draw": draw} if self.decoding.num_samples > 1 else {}
         return {**pair.to_json(), **several, "completion": answer.completion}
@@ -182,7 +182,10 @@ def open_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
     """
     path = folder / "evaluation.json"
     if was_begun(folder, path.name):
-        refuse_other(folder, read_json(path), evaluation)
+        former = read_json(path)
+        if "exchange_images" in former:  # its former name
+            former["shuffle_images"] = former.pop("exchange_images")
+        refuse_other(folder, former, evaluation)
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, dumps(evaluation))

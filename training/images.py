@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 from star_tvr.scenes.errors import DataError
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Sample
-from star_tvr.training.exported import Exported
+from star_tvr.training.parquet_dataset import ParquetDataset
 
 
 def image_path(dataset: Dataset, sample: Sample, state: str, camera: str) -> Path:
@@ -29,7 +29,7 @@ def open_image(dataset: Dataset, sample: Sample, state: str, camera: str) -> Ima
         DataError: the sample has no such image, or the file is missing or damaged.
     """
     path = image_path(dataset, sample, state, camera)
-    if isinstance(dataset, Exported):
+    if isinstance(dataset, ParquetDataset):
         return read_rgb(path, dataset.picture(sample.id, path.name))
     return read_rgb(path)
 

@@ -227,6 +227,14 @@ def estimate_metrics(
     return dict(zip(METRICS, found, strict=True))
 
 
+def mean_of(results: Sequence[Result], indicator: Callable[[Result], float | None]) -> Estimate:
+    """The mean over the results where there is a value, with a bootstrap interval over scenes."""
+    values = [(result.pair.sample, indicator(result)) for result in results]
+    ratios = [[(value or 0, value is not None)] for _, value in values]
+    sums = scene_sums([scene for scene, _ in values], np.array(ratios, float).reshape(-1, 1, 2))
+    return estimates(sums)[0]
+
+
 def _sums(results: Sequence[Result]) -> Floats:
     """Numerators and denominators summed over each scene. Shape: (scenes, metrics, 2)."""
     counts = np.array([[r.counts[key] for key in METRICS] for r in results])

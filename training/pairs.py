@@ -11,7 +11,7 @@ from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.scenes.seeds import stream
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair
-from star_tvr.training.exported import Exported
+from star_tvr.training.parquet_dataset import ParquetDataset
 
 
 def choose_pairs(dataset: Dataset, split: str, views: str) -> list[Pair]:
@@ -26,7 +26,7 @@ def choose_pairs(dataset: Dataset, split: str, views: str) -> list[Pair]:
     if not pairs:
         raise DataError(f"{path}: the split is empty")
     if views != "split":
-        if isinstance(dataset, Exported):
+        if isinstance(dataset, ParquetDataset):
             raise ConfigError(
                 f"rows.views: {dataset.root} is an export, which holds the split's own pairs "
                 f"alone; leave it out, or train from the folder that it was made from"
@@ -44,7 +44,7 @@ def choose_pairs(dataset: Dataset, split: str, views: str) -> list[Pair]:
     return pairs
 
 
-def exchanged(pairs: Sequence[Pair]) -> dict[Pair, Pair]:
+def shuffled_images(pairs: Sequence[Pair]) -> dict[Pair, Pair]:
     """For every pair another one with the same cameras, whose pictures to show in its place.
 
     What a model still answers right it has not seen. The pictures are those of the next pair in

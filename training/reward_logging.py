@@ -12,7 +12,7 @@ def with_answer_statistics(reward: RewardFunction) -> RewardFunction:
 
     It adds to every logged step the share of completions that are right in full (`tacc`; a move
     counts as it is written, not by where it leads), the mean of n_pred - n_gt (`count_gap`), the
-    shares of completions without any prediction (`silent`) and with more predictions than twice
+    shares of completions without any prediction (`empty`) and with more predictions than twice
     the truth (`enumerating`), and to the table of completions what they were asked and the truth.
     """
 
@@ -33,7 +33,7 @@ def with_answer_statistics(reward: RewardFunction) -> RewardFunction:
             ]
             log_metric("tacc", sum(right) / len(right))
             log_metric("count_gap", sum(g - w for g, w in pairs) / len(pairs))
-            log_metric("silent", sum(g == 0 for g, _ in pairs) / len(pairs))
+            log_metric("empty", sum(g == 0 for g, _ in pairs) / len(pairs))
             log_metric("enumerating", sum(g > 2 * w for g, w in pairs) / len(pairs))
         if log_extra is not None:
             for name in ("sample", "initial", "final", "epoch"):

@@ -2,7 +2,7 @@
 
 The reward of STAR-R1 (arXiv 2505.15804), its ablations, and Reason-RFT's tiers (arXiv 2503.20752)
 are nothing but `Weights`; docs/rewards.md gives the formula and its properties. For training there
-are functions in TRL's calling convention; the ones for other trainers are in adapters.py.
+are functions in TRL's calling convention; the ones for other trainers are in integrations.py.
 """
 
 import math

@@ -22,7 +22,7 @@ from star_tvr.training.scene_facts import Facts, facts_of
 from star_tvr.training.traces import write_trace
 
 
-class Asked(NamedTuple):
+class AugmentedPair(NamedTuple):
     """A pair as one epoch asks about it.
 
     Attributes:
@@ -46,7 +46,8 @@ class RowReader:
         completion: what the column `completion` teaches; None for reinforcement learning.
         rows: how samples are varied from epoch to epoch.
         seed: of those variations and of the wording of reasoning.
-        pictures: pairs whose pictures are shown instead of a pair's own; see `exchanged`.
+        image_sources: pairs whose images are shown instead of a pair's own: see
+            `pairs.shuffled_images`.
     """
 
     dataset: Dataset
@@ -54,9 +55,9 @@ class RowReader:
     completion: TraceConfig | None = None
     rows: RowsConfig = RowsConfig()
     seed: int = 0
-    pictures: Mapping[Pair, Pair] = field(default_factory=dict)
+    image_sources: Mapping[Pair, Pair] = field(default_factory=dict)
 
-    def asked(self, pair: Pair, epoch: int = 0) -> Asked:
+    def augmented(self, pair: Pair, epoch: int = 0) -> AugmentedPair:
         """A pair as this epoch asks about it.
 
         Raises:
@@ -75,11 +76,11 @@ class RowReader:
         if reversed_:
             sample = reverse(sample, world)
             pair = Pair(pair.sample, pair.final, pair.initial)
-        return Asked(sample, pair, mirrored)
+        return AugmentedPair(sample, pair, mirrored)
 
     def facts(self, pair: Pair, epoch: int = 0) -> Facts:
         """What is true of a pair as this epoch asks about it. Raises DataError."""
-        sample, pair, _ = self.asked(pair, epoch)
+        sample, pair, _ = self.augmented(pair, epoch)
         for state, camera in (("initial", pair.initial), ("final", pair.final)):
             image_path(self.dataset, sample, state, camera)
         return facts_of(sample, pair, self.dataset.world, self.dataset.config)
@@ -93,11 +94,11 @@ class RowReader:
             DataError: a file of the sample is missing, unreadable or lacks an image of the pair.
         """
         stored = pair
-        sample, pair, mirrored = self.asked(pair, epoch)
+        sample, pair, mirrored = self.augmented(pair, epoch)
         world, config = self.dataset.world, self.dataset.config
         shown, views = sample, pair
-        if stored in self.pictures:
-            views = self.pictures[stored]
+        if stored in self.image_sources:
+            views = self.image_sources[stored]
             shown = self.dataset.sample(views.sample)
         images = [
             open_image(self.dataset, shown, state, camera)

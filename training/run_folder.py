@@ -134,6 +134,19 @@ def _own_version() -> str:
         return "unknown"
 
 
+def stored_training_config(folder: str | None) -> dict[str, Any] | None:
+    """The training configuration beside a model, adapter or checkpoint that was trained here.
+
+    The model that a run began with, `base`, is asked as the run asks.
+    """
+    if folder is None:
+        return None
+    path = Path(folder)
+    inside = path.name == "base" or path.name.startswith("checkpoint-")
+    run = path.parent if inside else path
+    return read_yaml(run / "config.yaml") if (run / "config.yaml").is_file() else None
+
+
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's `log.jsonl`, each a mapping with `step` and what was logged then."""
     return [json.loads(line) for line in read_text(folder / "log.jsonl").splitlines()]

@@ -26,23 +26,23 @@ RELATIONS_WANTED = 2
 def reference_score(report: TraceReport, facts: Facts) -> float:
     """Precision of what is said times coverage of the reference relations, 0 to 1.
 
-    Precision is the share of true statements among those about references, looks, relations and
-    the map. Coverage is the mean over both pictures of min(1, n / wanted), n being the different
-    true relations with an object that is seen in both pictures and unchanged, and wanted 2, or
-    fewer where the picture has fewer. The paper does not print its formula; this one is ours.
+    Precision is the share of true statements among those about references, attributes, relations
+    and the map. Coverage is the mean over both pictures of min(1, n / wanted), n being the
+    different true relations with an object that is seen in both pictures and unchanged, and wanted
+    2, or fewer where the picture has fewer. The paper does not print its formula; this one is ours.
     """
-    kinds = ("reference", "looks", "relation", "same")
+    kinds = ("reference", "attributes", "relation", "same")
     said = [s for s in report.statements if s.kind in kinds]
     if not said:
         return 0.0
     anchors = facts.anchors or facts.pictures[0].seen.keys()
     coverage = 0.0
-    for which, picture in enumerate(facts.pictures):
+    for image, picture in enumerate(facts.pictures):
         wanted = min(RELATIONS_WANTED, _possible(picture.seen.keys(), anchors))
         found = {
             frozenset(s.objects)
             for s in said
-            if s.kind == "relation" and s.true and s.picture == which and anchors & set(s.objects)
+            if s.kind == "relation" and s.true and s.picture == image and anchors & set(s.objects)
         }
         coverage += min(1.0, len(found) / wanted) / 2 if wanted else 0.5
     return coverage * sum(s.true for s in said) / len(said)
@@ -68,8 +68,8 @@ def grounding_score(report: TraceReport, facts: Facts) -> float:
                 (s.picture, f"unknown {k}" if index is None else index), s.overlap or 0
             )
     wanted = {
-        (which, index)
-        for which, picture in enumerate(facts.pictures)
+        (image, index)
+        for image, picture in enumerate(facts.pictures)
         for index in facts.changed
         if index in picture.boxes
     }

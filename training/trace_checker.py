@@ -21,7 +21,9 @@ SAME_BOX = 0.5
 
 _OPPOSITE = {"right": "left", "front": "behind"}
 
-Kind = Literal["reference", "looks", "box", "relation", "same", "change", "unchanged", "absent"]
+Kind = Literal[
+    "reference", "attributes", "box", "relation", "same", "change", "unchanged", "absent"
+]
 
 
 class Statement(NamedTuple):
@@ -128,11 +130,11 @@ class _Grammar:
             ("unchanged", rf"{subject}(?: is unchanged| stays the same|: unchanged)\b"),
             (
                 "absent",
-                rf"{subject} (?:is )?not in (?:the )?(?P<which>first|second)\b(?: picture)?",
+                rf"{subject} (?:is )?not in (?:the )?(?P<image>first|second)\b(?: picture)?",
             ),
             ("same", r"\b(?P<letter>[A-Z])(?: is (?:object )?|\s*=\s*)(?P<index>[0-9]{1,4})\b"),
             (
-                "looks",
+                "attributes",
                 rf"{subject}(?: is (?:an? |the )?|: )(?P<words>{word}(?: {word}){{0,3}})"
                 rf"(?: at (?P<box>{box}))?",
             ),
@@ -140,7 +142,7 @@ class _Grammar:
             ("relation", rf"\[\s*{subject}{comma}{other}{comma}{triplet}\s*\]"),
             ("reference", rf"(?i:\btake) (?P<names>{names}) as (?:the )?references?\b"),
             ("reference", rf"(?i:\breferences?(?: objects?)?(?: are| is|:)? )(?P<names>{names})"),
-            ("head", r"(?i:\b(?:(?P<which>first|second)\b|picture (?P<number>[12])\b))"),
+            ("head", r"(?i:\b(?:(?P<image>first|second)\b|picture (?P<number>[12])\b))"),
         ]
         self.kinds = [kind for kind, _ in forms]
         self.forms = [re.compile(form) for _, form in forms]
@@ -187,14 +189,14 @@ class _Checker:
         for kind, match, _ in said:
             if kind == "same":
                 self.letters.setdefault(match["letter"], int(match["index"]))
-        which = 0
+        image = 0
         for kind, match, _ in said:
             if kind == "head":
-                which = int(
-                    match["which"].lower() == "second" if match["which"] else match["number"] == "2"
+                image = int(
+                    match["image"].lower() == "second" if match["image"] else match["number"] == "2"
                 )
             elif kind != "same":
-                getattr(self, kind)(match, which)
+                getattr(self, kind)(match, image)
         for kind, match, _ in said:
             if kind == "same":
                 self.same(match)
@@ -214,33 +216,33 @@ class _Checker:
         statement = Statement(kind, match[0], true, picture, objects, overlap)
         self.statements.setdefault((kind, picture, *key), statement)
 
-    def who(self, name: str, which: int) -> tuple[int | None, int]:
+    def who(self, name: str, image: int) -> tuple[int | None, int]:
         """The index a name stands for, if it is known, and the picture it is about."""
         name = _bare(name)
-        return (int(name), which) if name.isdigit() else (self.letters.get(name), 1)
+        return (int(name), image) if name.isdigit() else (self.letters.get(name), 1)
 
-    def reference(self, match: re.Match[str], which: int) -> None:
+    def reference(self, match: re.Match[str], image: int) -> None:
         for name in re.findall(r"\b(?:[0-9]{1,4}|[A-Z])\b", match["names"]):
-            index, _ = self.who(name, which)
+            index, _ = self.who(name, image)
             self.add((index, name), "reference", match, index in self.facts.anchors, None, index)
 
-    def looks(self, match: re.Match[str], which: int) -> None:
+    def attributes(self, match: re.Match[str], image: int) -> None:
         name = _bare(match["a"])
-        index, which = self.who(name, which)
-        picture = self.facts.pictures[which]
+        index, image = self.who(name, image)
+        picture = self.facts.pictures[image]
         obj = None if index is None else picture.seen.get(index)
         words = ["gray" if word == "grey" else word for word in match["words"].split()]
         true = obj is not None and _fits(obj, words, self.facts.world)
-        self.add((name, *words), "looks", match, true, which, index)
+        self.add((name, *words), "attributes", match, true, image, index)
         self.described[name] = self.described.get(name, True) and true
         if match["box"]:
             x0, y0, x1, y1 = map(int, re.findall("[0-9]+", match["box"]))
             right = None if index is None else picture.boxes.get(index)
             shared = overlap((x0, y0, x1, y1), right) if right else 0.0
-            self.add((name,), "box", match, shared >= SAME_BOX, which, index, overlap=shared)
+            self.add((name,), "box", match, shared >= SAME_BOX, image, index, overlap=shared)
 
-    def relation(self, match: re.Match[str], which: int) -> None:
-        (a, place), (b, other_place) = self.who(match["a"], which), self.who(match["b"], which)
+    def relation(self, match: re.Match[str], image: int) -> None:
+        (a, place), (b, other_place) = self.who(match["a"], image), self.who(match["b"], image)
         name = match["relation"]
         true = False
         if a is not None and b is not None and place == other_place:
@@ -259,8 +261,8 @@ class _Checker:
         true = self.letters[letter] == index and taken[0] == letter and self.described[letter]
         self.add((letter, index), "same", match, true, None, index)
 
-    def change(self, match: re.Match[str], which: int) -> None:
-        index, _ = self.who(match["a"], which)
+    def change(self, match: re.Match[str], image: int) -> None:
+        index, _ = self.who(match["a"], image)
         old, new = ("gray" if match[k] == "grey" else match[k] for k in ("old", "new"))
         attribute = match["attribute"]
         true = False
@@ -269,22 +271,22 @@ class _Checker:
             true = before == old and Transformation(index, attribute, new) in self.facts.changes
         self.add((_bare(match["a"]), attribute, old, new), "change", match, true, None, index)
 
-    def move(self, match: re.Match[str], which: int) -> None:
-        index, _ = self.who(match["a"], which)
+    def move(self, match: re.Match[str], image: int) -> None:
+        index, _ = self.who(match["a"], image)
         true = index is not None and (
             Transformation(index, "position", match["new"]) in self.facts.changes
         )
         self.add((_bare(match["a"]), match["new"]), "change", match, true, None, index)
 
-    def unchanged(self, match: re.Match[str], which: int) -> None:
-        index, _ = self.who(match["a"], which)
+    def unchanged(self, match: re.Match[str], image: int) -> None:
+        index, _ = self.who(match["a"], image)
         exists = index is not None and index < len(self.facts.initial)
         true = exists and index not in self.facts.changed
         self.add((_bare(match["a"]),), "unchanged", match, true, None, index)
 
-    def absent(self, match: re.Match[str], which: int) -> None:
-        index, _ = self.who(match["a"], which)
-        place = int(match["which"] == "second")
+    def absent(self, match: re.Match[str], image: int) -> None:
+        index, _ = self.who(match["a"], image)
+        place = int(match["image"] == "second")
         exists = index is not None and index < len(self.facts.initial)
         true = exists and index not in self.facts.pictures[place].boxes
         self.add((_bare(match["a"]),), "absent", match, true, place, index)

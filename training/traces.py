@@ -28,7 +28,7 @@ class _Words(NamedTuple):
     heads: tuple[tuple[str, ...], ...]
     reference: tuple[str, ...]
     references: tuple[str, ...]
-    looks: tuple[str, ...]
+    attributes: tuple[str, ...]
     relation: str
     same: tuple[str, ...]
     change: tuple[str, ...]
@@ -47,7 +47,7 @@ _FULL = _Words(
     ),
     reference=("I take {} as the reference", "the reference object is {}", "reference: {}"),
     references=("I take {} as references", "the reference objects are {}", "references: {}"),
-    looks=("{0} is a {1}", "object {0} is the {1}", "{0}: {1}"),
+    attributes=("{0} is a {1}", "object {0} is the {1}", "{0}: {1}"),
     relation="[{}, {}, {}]",
     same=("{} is {}", "{} is object {}", "{} = {}"),
     change=(
@@ -65,7 +65,7 @@ _COMPACT = _Words(
     heads=(("first",), ("second",), ("",), ("",)),
     reference=("references {}",),
     references=("references {}",),
-    looks=("{0}: {1}",),
+    attributes=("{0}: {1}",),
     relation="[{} {} {}]",
     same=("{}={}",),
     change=("{0}: {1} {2}->{3}",),
@@ -89,12 +89,12 @@ def write_trace(facts: Facts, config: TraceConfig, seed: int, *keys: Key) -> str
     """
     if config.style == "answer":
         return ""
-    if config.style == "looks":
-        return _looks(facts)
+    if config.style == "attributes":
+        return _attributes(facts)
     return _Writer(facts, config, stream(seed, "trace", *keys)).write()
 
 
-def _looks(facts: Facts) -> str:
+def _attributes(facts: Facts) -> str:
     """`second 0: small red, 1: large blue`: objects by index, as the second picture shows them."""
     attributes = [a for a in LOOKS_IN_WORDS if a in facts.attributes] or LOOKS_IN_WORDS
     seen = facts.pictures[1].seen
@@ -148,17 +148,17 @@ class _Writer:
         patterns = self.words.references if len(names) > 1 else self.words.reference
         return [self.one(patterns).format(joined)] if names else []
 
-    def picture(self, which: int) -> list[str]:
-        """Appearance and relations. The looks in the first picture are known from the question."""
-        picture = self.facts.pictures[which]
+    def picture(self, image: int) -> list[str]:
+        """Appearance and relations. That of the first picture is known from the question."""
+        picture = self.facts.pictures[image]
         seen = [i for i in self.named if i in picture.seen]
-        name = {i: str(i) for i in seen} if which == 0 else self.letters
-        described = seen if which else [i for i in self.references if i in picture.seen]
-        if which == 0 and self.config.boxes:
+        name = {i: str(i) for i in seen} if image == 0 else self.letters
+        described = seen if image else [i for i in self.references if i in picture.seen]
+        if image == 0 and self.config.boxes:
             described = [i for i in seen if i in self.references or i in self.facts.changed]
-        elif which == 0 and self.words is _COMPACT:
+        elif image == 0 and self.words is _COMPACT:
             described = []
-        pattern = self.one(self.words.looks)
+        pattern = self.one(self.words.attributes)
         statements = [
             pattern.format(name[i], object_words(picture.seen[i])) + self.box(picture, i)
             for i in sorted(described, key=name.__getitem__)

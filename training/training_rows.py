@@ -16,8 +16,8 @@ from star_tvr.scenes.seeds import derive
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import PAIR_KEYS, Pair
 from star_tvr.training.config import TrainConfig
-from star_tvr.training.exported import Exported
 from star_tvr.training.pairs import choose_pairs, difficulties, epoch_order
+from star_tvr.training.parquet_dataset import ParquetDataset
 from star_tvr.training.rows import RowReader, row_reader
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def stream_rows(reader: RowReader, count: int) -> "datasets.IterableDataset":
 
 def _streamed(reader: RowReader, count: int) -> Iterator[dict[str, Any]]:
     export = reader.dataset
-    assert isinstance(export, Exported)
+    assert isinstance(export, ParquetDataset)
     source = export.stream()
     for epoch in range(math.ceil(count / len(export.lines))):
         rows = source

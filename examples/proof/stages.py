@@ -194,7 +194,7 @@ def controls(out: Path, skilled: Path) -> list[Stage]:
         "untrained": ["--model", str(out / "sft-1" / "base")],
         "sft-1": ["--model", str(out / "sft-1")],
         "skilled": ["--model", str(skilled)],
-        "exchanged": ["--model", str(skilled), "--exchange-images"],  # shuffled images
+        "exchanged": ["--model", str(skilled), "--shuffle-images"],
     }
     return [stage for name, model in models.items() for stage in tests(out, name, model)]
 

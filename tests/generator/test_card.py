@@ -13,7 +13,7 @@ import yaml
 from star_tvr.schemas.card import MARK, card, recipe, recipe_file, summarise, write_card
 from star_tvr.schemas.config import load_config, preset_names
 from star_tvr.schemas.dataset import Dataset
-from star_tvr.training.exports.export import export
+from star_tvr.training.exports.export_dataset import export_dataset
 from tests.generator.command import SMALLEST, contents, refused, render, sets, tvr
 
 
@@ -161,7 +161,7 @@ def test_the_card_of_an_export(star, tmp_path):
         ("sharegpt", "default/train.jsonl"),
         ("trance", None),
     ):
-        assert list(export(dataset, tmp_path / form, form))
+        assert list(export_dataset(dataset, tmp_path / form, form))
         configs = front_matter(tmp_path / form).get("configs")
         files = [{"split": "train", "path": path}]
         assert configs == (path and [{"config_name": "default", "data_files": files}])

@@ -17,7 +17,7 @@ from star_tvr.scenes.errors import ConfigError, DataError, ParameterError
 from star_tvr.scenes.rules import same_state
 from star_tvr.scenes.transformations import answer_text
 from star_tvr.schemas.dataset import Dataset
-from star_tvr.training.exports.export import export
+from star_tvr.training.exports.export_dataset import export_dataset
 from tests.generator.command import refused, tvr
 
 WIDTH, HEIGHT = 160, 120
@@ -289,7 +289,9 @@ def test_only_some_attributes(tmp_path):
     assert dataset.config.num_samples == 4
     assert findings(dataset) == []
     assert tvr("split", tmp_path / "out").returncode == 0
-    assert len(list(export(dataset, tmp_path / "rows", "sharegpt", ["cross-view/train"]))) == 1
+    assert (
+        len(list(export_dataset(dataset, tmp_path / "rows", "sharegpt", ["cross-view/train"]))) == 1
+    )
     predictions = tmp_path / "p.jsonl"
     with predictions.open("w") as file:
         for pair in dataset.split("cross-view/test_ood"):
@@ -351,7 +353,7 @@ def test_a_target_made_otherwise(tmp_path, star):
 def test_our_own_data_comes_back(request, which, tmp_path):
     """Directions are found by replay: our front leads towards the camera, TRANCE's away."""
     original = Dataset.open(request.getfixturevalue(which))
-    assert list(export(original, tmp_path / "trance", "trance"))
+    assert list(export_dataset(original, tmp_path / "trance", "trance"))
     if which == "tiny":
         (tmp_path / "trance" / "properties.json").unlink()
     assert {o.kind for o in run(tmp_path / "trance", tmp_path / "out")} == {"imported"}

@@ -191,7 +191,7 @@ def test_numbers_agree_in_question_truth_and_reasoning(dataset):
     mixed = varied(dataset, TraceConfig("compact", boxes=True), seed=5, shuffle_objects=True)
     moved = 0
     for pair in choose_pairs(dataset, "cross-view/train", "all"):
-        old, sample = plain.asked(pair).sample, mixed.asked(pair, 2).sample
+        old, sample = plain.augmented(pair).sample, mixed.augmented(pair, 2).sample
         row, before = mixed.row(pair, 2), plain.row(pair)
         place = {(o.x, o.y): o.index for o in sample.plan.initial}
         new = [place[o.x, o.y] for o in old.plan.initial]
@@ -211,7 +211,7 @@ def test_numbers_agree_in_question_truth_and_reasoning(dataset):
     assert moved > TRAIN
 
 
-@pytest.mark.parametrize("style", ["compact", "looks"])
+@pytest.mark.parametrize("style", ["compact", "attributes"])
 def test_pictures_truth_and_reasoning_agree_however_varied(dataset, style):
     reader = varied(
         dataset, TraceConfig(style, boxes=style == "compact"), 1, mirror=True, reverse=True
@@ -220,7 +220,7 @@ def test_pictures_truth_and_reasoning_agree_however_varied(dataset, style):
     for pair in choose_pairs(dataset, "cross-view/train", "all"):
         sample = dataset.sample(pair.sample)
         for epoch in range(4):
-            row, asked = reader.row(pair, epoch), reader.asked(pair, epoch)
+            row, asked = reader.row(pair, epoch), reader.augmented(pair, epoch)
             truth = [str(t) for t in asked.sample.plan.transformations]
             assert row["truth"] == ", ".join(truth)
             backwards = not set(truth) <= {str(t) for t in sample.plan.transformations}

@@ -25,10 +25,10 @@ from PIL import Image
 
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.records import Pair
-from star_tvr.training import endpoint, evaluate
+from star_tvr.training import endpoint_backend, evaluate
+from star_tvr.training.backends import Decoding
 from star_tvr.training.config import PromptConfig
-from star_tvr.training.endpoint import Endpoint, EndpointError, read_completion, retry_after
-from star_tvr.training.questions import Decoding
+from star_tvr.training.endpoint_backend import Endpoint, EndpointError, read_completion, retry_after
 from star_tvr.training.rows import RowReader
 from tests.generator.command import Running, refused, tvr
 from tests.training.discs import background
@@ -393,7 +393,7 @@ def test_a_server_that_goes_away(prepare, server):
 
 
 def test_a_server_that_answers_nothing_is_given_up(ask, server, monkeypatch):
-    monkeypatch.setattr(endpoint, "GIVE_UP", 3)
+    monkeypatch.setattr(endpoint_backend, "GIVE_UP", 3)
     server.behave = lambda request: failure(500, "model not loaded")
     with pytest.raises(EndpointError, match="3 items in a row .*: 500 - model not loaded; mend"):
         ask(retries=1, concurrency=1)
@@ -642,12 +642,14 @@ def test_replies_without_a_completion(text):
 
 def test_times_to_wait(dataset):
     reader = RowReader(dataset, COMPACT)
-    client = endpoint.Client(Endpoint("http://host/v1", "m", backoff=1.0), reader, Decoding())
+    client = endpoint_backend.Client(
+        Endpoint("http://host/v1", "m", backoff=1.0), reader, Decoding()
+    )
     for attempt, longest in ((1, 1), (2, 2), (4, 8), (7, 60), (2000, 60)):
         pauses = [client.pause(attempt) for _ in range(50)]
         assert longest / 2 <= min(pauses) < max(pauses) <= longest
     assert retry_after("nan") == retry_after("-3") == retry_after("x, 1 y") == 0
-    assert retry_after("inf") > endpoint.LONGEST_WAIT
+    assert retry_after("inf") > endpoint_backend.LONGEST_WAIT
     assert 3590 < retry_after(formatdate(time.time() + 3600, usegmt=True)) <= 3600
 
 
@@ -711,7 +713,7 @@ def test_a_real_server_answers_as_the_model_does(served, dataset, tiny, tmp_path
 
 
 def test_a_real_server_without_that_model(served, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(endpoint, "GIVE_UP", 2)
+    monkeypatch.setattr(endpoint_backend, "GIVE_UP", 2)
     client = Endpoint(served, "another")
     session = evaluate.prepare(dataset.root, SPLIT, client, tmp_path / "out")
     with pytest.raises(EndpointError) as raised:

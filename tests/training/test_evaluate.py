@@ -8,10 +8,10 @@ import torch
 import yaml
 
 from star_tvr.scenes.errors import ConfigError, DataError
-from star_tvr.training import evaluate, local, sft
+from star_tvr.training import evaluate, local_backend, sft
+from star_tvr.training.backends import Decoding
 from star_tvr.training.config import PromptConfig
-from star_tvr.training.local import GumbelNoise, Loaded, LocalModel, find_device
-from star_tvr.training.questions import Decoding
+from star_tvr.training.local_backend import GumbelNoise, LoadedModel, LocalModel, find_device
 
 COMPACT = PromptConfig("compact", "cell")
 SPLIT = "cross-view/test_ood"
@@ -33,13 +33,13 @@ def ask(dataset, tiny, tmp_path):
 def asked(monkeypatch):
     """The questions that were asked, in order."""
     pairs = []
-    complete = Loaded.complete
+    complete = LoadedModel.complete
 
     def noted(self, batch):
         pairs.extend(question.pair for question in batch)
         return complete(self, batch)
 
-    monkeypatch.setattr(Loaded, "complete", noted)
+    monkeypatch.setattr(LoadedModel, "complete", noted)
     return pairs
 
 
@@ -85,7 +85,7 @@ def test_an_interrupted_evaluation_asks_only_what_is_left(ask, asked, dataset, t
 
 
 def test_an_interruption_keeps_the_answers_so_far(ask, asked, monkeypatch, tmp_path):
-    complete = Loaded.complete
+    complete = LoadedModel.complete
 
     def stop_at_second(self, batch):
         if asked:
@@ -93,7 +93,7 @@ def test_an_interruption_keeps_the_answers_so_far(ask, asked, monkeypatch, tmp_p
         return complete(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Loaded, "complete", stop_at_second)
+        patch.setattr(LoadedModel, "complete", stop_at_second)
         with pytest.raises(KeyboardInterrupt):
             ask()
     assert len(lines(tmp_path / "out" / "predictions.jsonl")) == 2
@@ -220,7 +220,7 @@ def test_noise_goes_on_from_step_to_step():
 
 
 def test_greedy_decoding_adds_no_noise(ask, monkeypatch, tmp_path):
-    monkeypatch.setattr(local, "GumbelNoise", None)
+    monkeypatch.setattr(local_backend, "GumbelNoise", None)
     assert ask().missing == 0
 
 

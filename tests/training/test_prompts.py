@@ -195,4 +195,4 @@ def test_steps_are_asked_for_in_the_notation_that_is_checked():
         assert ("[x0, y0, x1, y1]" in text) == boxes
         report = check_trace(steps_text(False), facts_of(sample, PAIR, WORLD, CONFIG))
         kinds = {s.kind for s in report.statements}
-        assert kinds == {"reference", "relation", "looks", "same", "change", "unchanged"}
+        assert kinds == {"reference", "relation", "attributes", "same", "change", "unchanged"}

@@ -21,8 +21,11 @@ from star_tvr.training.answers import compose
 from star_tvr.training.comparison import compare
 from star_tvr.training.metrics import Result
 from star_tvr.training.metrics_report import read_metrics, score_file
-from star_tvr.training.report import gallery, tables
-from star_tvr.training.report.folders import find
+from star_tvr.training.report import answer_gallery
+from star_tvr.training.report.conditions import by_angle
+from star_tvr.training.report.confusion import confusion
+from star_tvr.training.report.evaluation_tables import metric_tables
+from star_tvr.training.report.report_data import find_report_data
 
 VOID = {"meta", "img", "br", "hr", "wbr", "input", "link"}
 HOSTILE = (
@@ -125,7 +128,7 @@ def grpo_line(step: int) -> dict[str, float]:
         "rewards/format_reward/mean": 1.0,
         "rewards/accuracy_reward/mean": 1.5 * step - 1,
         "count_gap": -0.25,
-        "silent": 0.125,
+        "silent": 0.125,  # as it was called
         "completions/mean_length": 20.0,
         "completions/min_length": 10.0,
         "completions/max_length": 30.0,
@@ -175,7 +178,7 @@ def test_page_of_a_whole_study(study, dataset):
 
     curves = [a["alt"] for t, a in page.tags if t == "img" and "at first" in a["alt"]]
     assert "Reward, total, points. grpo: 1.5 at first, 7.5 at last" in curves
-    assert any(words.startswith("Silent completions, share, %") for words in curves)
+    assert any(words.startswith("Empty completions, share, %") for words in curves)
     speed = "Speed of training, tokens per second. grpo: 200 at first, 500 at last"
     assert speed in curves
     assert len(page.images("image/svg+xml")) == len(curves) + 4 + 1
@@ -189,7 +192,7 @@ def test_the_same_folder_gives_the_same_page(study, tmp_path):
 
 
 def test_models_are_shown_in_the_order_of_their_training(study):
-    found = find(study)
+    found = find_report_data(study)
     assert [r.name for r in found.runs] == ["sft", "grpo"]
     names = [e.name for e in found.evaluations]
     assert names == ["before-test_id", "after-test_id", "before-test_ood", "after-test_ood"]
@@ -431,13 +434,13 @@ def test_confusion_counts_by_hand(dataset):
         result("0.size.medium", "0.color.red, 1.size.medium, junk"),
         result("0.color.red", "0.size.small"),
     ]
-    found = tables.confusion(results, "size", dataset)
+    found = confusion(results, "size", dataset)
     assert list(found.columns) == ["small", "medium", "large", "other", "not named"]
     counts = [[count for count, _ in cells] for cells, _ in found.rows]
     assert counts == [[1, 0, 1, 0, 0], [0, 0, 0, 0, 1], [1, 0, 1, 1, 0]]
     assert [n for _, n in found.rows] == [2, 1, 1]
     assert found.rows[0][0][0] == (1, 0.5)
-    without = tables.confusion(results, "size", None)
+    without = confusion(results, "size", None)
     assert list(without.values) == ["large", "medium", "small"]
     counts = [[count for count, _ in cells] for cells, _ in without.rows]
     assert list(without.columns) == ["large", "medium", "small", "other", "not named"]
@@ -447,8 +450,8 @@ def test_confusion_counts_by_hand(dataset):
 def test_triplets_are_marked_by_hand():
     truth = ["0.size.small", "1.color.red", "2.shape.cube"]
     said = "<think></think><answer>0.size.small, 1.color.blue, 7.color.red, a cube</answer>"
-    answer = gallery.judge("model", said, truth, False)
-    assert [(chip.text, chip.kind) for chip in answer.chips] == [
+    answer = answer_gallery.judge("model", said, truth, False)
+    assert [(triplet.text, triplet.kind) for triplet in answer.triplets] == [
         ("0.size.small", "right"),
         ("1.color.blue", "partly"),
         ("7.color.red", "wrong"),
@@ -456,8 +459,8 @@ def test_triplets_are_marked_by_hand():
         ("2.shape.cube", "missed"),
     ]
     assert answer.reward == 1 + 5 + 1.5 - 2
-    silent = gallery.judge("model", None, truth[:1], False)
-    assert [chip.kind for chip in silent.chips] == ["none", "missed"]
+    silent = answer_gallery.judge("model", None, truth[:1], False)
+    assert [triplet.kind for triplet in silent.triplets] == ["none", "missed"]
 
 
 def test_the_gallery_prefers_failures_of_all_kinds():
@@ -467,12 +470,12 @@ def test_the_gallery_prefers_failures_of_all_kinds():
         for k in range(20)
     ]
     right = [result("0.size.small", "0.size.small", sample=f"{k:06d}") for k in range(20)]
-    chosen = gallery.choose(right + wrong, 12)
+    chosen = answer_gallery.choose(right + wrong, 12)
     assert [r.right for r in chosen] == [False] * 9 + [True] * 3
     assert sorted(r.pair.final for r in chosen[:9]) == ["center"] * 3 + ["left"] * 3 + ["right"] * 3
-    assert len(gallery.choose(right + wrong[:2], 12)) == 12
-    assert len(gallery.choose(wrong[:2], 12)) == 2
-    assert gallery.choose([], 12) == []
+    assert len(answer_gallery.choose(right + wrong[:2], 12)) == 12
+    assert len(answer_gallery.choose(wrong[:2], 12)) == 2
+    assert answer_gallery.choose([], 12) == []
 
 
 def test_accuracy_by_angle_by_hand():
@@ -483,7 +486,7 @@ def test_accuracy_by_angle_by_hand():
         result("0.size.small", "", "left", angle=179.0, sample="000003"),
         result("0.size.small", "", "left", angle=None, sample="000004"),
     ]
-    found = tables.by_angle(results)
+    found = by_angle(results)
     assert {name: (e.value, e.count) for name, e in found.items()} == {
         "same view": (1.0, 1),
         "30–45°": (0.5, 2),
@@ -496,9 +499,9 @@ def test_many_evaluations_get_several_tables(dataset, tmp_path):
     for k in range(14):
         answers = answers_of(dataset, split, 0.5, seed=k)
         write_evaluation(tmp_path / f"run-{k}", dataset, split, answers)
-    found = find(tmp_path)
+    found = find_report_data(tmp_path)
     assert [e.name for e in found.evaluations] == [f"run-{k}" for k in range(14)]
-    assert [len(t.columns) for t in tables.metric_tables(found.evaluations)] == [6, 6, 2]
+    assert [len(t.columns) for t in metric_tables(found.evaluations)] == [6, 6, 2]
     page = Page(report.run(tmp_path))
     assert "The figures leave out 6 further evaluations" in page.text
 

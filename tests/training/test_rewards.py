@@ -16,9 +16,9 @@ from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.states import SceneObject
 from star_tvr.scenes.transformations import Transformation, TripletError
 from star_tvr.schemas.config import load_config
-from star_tvr.training.adapters import compute_score, verifiers_rewards
 from star_tvr.training.answers import compose
 from star_tvr.training.baselines import SILENCE, enumeration
+from star_tvr.training.integrations import compute_score, verifiers_rewards
 from star_tvr.training.rewards import (
     PRESETS,
     Weights,

@@ -9,7 +9,7 @@ from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair
 from star_tvr.training import images
 from star_tvr.training.config import PromptConfig, TraceConfig
-from star_tvr.training.pairs import choose_pairs, difficulties, epoch_order, exchanged
+from star_tvr.training.pairs import choose_pairs, difficulties, epoch_order, shuffled_images
 from star_tvr.training.rows import RowReader
 from star_tvr.training.training_rows import build_rows
 from tests.training.discs import TRAIN, background, make_dataset
@@ -99,11 +99,11 @@ def test_repeated_questions_are_made_once(dataset, monkeypatch):
     assert batch[0]["images"][0] is batch[2]["images"][0]
 
 
-def test_exchanged_pictures_come_from_other_scenes_with_the_same_cameras(dataset):
+def test_shuffled_images_come_from_other_scenes_with_the_same_cameras(dataset):
     pairs = choose_pairs(dataset, "cross-view/train", "all")
-    others = exchanged(pairs)
+    others = shuffled_images(pairs)
     assert set(others) == set(others.values()) == set(pairs)
-    reader = RowReader(dataset, COMPACT, pictures=others)
+    reader = RowReader(dataset, COMPACT, image_sources=others)
     for pair, other in others.items():
         assert pair.sample != other.sample
         assert (pair.initial, pair.final) == (other.initial, other.final)
@@ -111,7 +111,7 @@ def test_exchanged_pictures_come_from_other_scenes_with_the_same_cameras(dataset
         assert row.pop("images") == RowReader(dataset, COMPACT).row(other)["images"]
         assert row == {k: v for k, v in own.items() if k != "images"}
     with pytest.raises(ConfigError, match="^--exchange-images: .* only one question from center"):
-        exchanged(pairs[:1])
+        shuffled_images(pairs[:1])
 
 
 def test_splits_must_be_there_and_hold_something(copy):

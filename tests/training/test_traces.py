@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from star_tvr.schemas.records import Pair
-from star_tvr.training.config import TraceConfig
+from star_tvr.training.config import TraceConfig, load_train_config
 from star_tvr.training.scene_facts import facts_of
 from star_tvr.training.trace_checker import MAX_READ, check_trace, overlap, reasoning_of
 from star_tvr.training.traces import write_trace
@@ -78,6 +78,11 @@ def test_the_wording_varies_and_is_a_function_of_the_seed():
     assert write_trace(facts, TraceConfig("answer"), 0) == ""
 
 
+def test_the_former_name_of_a_style(write_config):
+    config = load_train_config("sft", write_config(completion={"style": "looks"}))
+    assert config.completion == TraceConfig("attributes")
+
+
 def test_the_length_is_limited():
     for sample, facts in all_facts("star", 12):
         config = TraceConfig("trace", references=1, relations=1, objects=1)
@@ -105,7 +110,7 @@ def test_false_statements_are_found(facts):
     change = facts.changes[0]
     old = facts.initial[change.object].color
     anchor = min(facts.anchors)
-    looks = facts.pictures[1].seen[anchor]
+    obj = facts.pictures[1].seen[anchor]
     cases = [
         (f"{change.object}: color {old} -> {change.value}", "change", True),
         (f"{change.object} changes its color from {change.value} to {old}", "change", False),
@@ -115,11 +120,11 @@ def test_false_statements_are_found(facts):
         (f"references: {change.object}", "reference", False),
         (f"reference objects are {anchor}", "reference", True),
         (f"{anchor} is not in the second picture", "absent", False),
-        (f"First picture: {anchor} is a {looks.color} {looks.shape}", "looks", True),
+        (f"First picture: {anchor} is a {obj.color} {obj.shape}", "attributes", True),
         (f"First picture: [{anchor}, left, {anchor}]", "relation", False),
         ("[7, behind, 99]", "relation", False),
         ("[A, left, B]", "relation", False),  # nobody knows who they are
-        (f"{anchor} is a {looks.shape} {looks.shape}", "looks", False),
+        (f"{anchor} is a {obj.shape} {obj.shape}", "attributes", False),
     ]
     for text, kind, true in cases:
         [statement] = check_trace(text, facts).statements

@@ -307,7 +307,7 @@ def test_grpo_trains_adapters_on_the_right_rows(
     line = read_log(folder)[0]
     for key in ("loss", "reward", "rewards/format_reward/mean", "rewards/accuracy_reward/mean"):
         assert key in line
-    for key in ("tacc", "count_gap", "silent", "enumerating", "completions/mean_length"):
+    for key in ("tacc", "count_gap", "empty", "enumerating", "completions/mean_length"):
         assert key in line
     assert len(list((folder / "completions").glob("*.parquet"))) == GRPO["max_steps"]
     assert json.loads((folder / "run.json").read_text())["model"] == str(warm(family))

@@ -17,7 +17,7 @@ from star_tvr.training.prompts import Message, build_prompt
 
 
 @dataclass(frozen=True)
-class Part:
+class ExportSplit:
     """One split to export.
 
     Attributes:
@@ -32,7 +32,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Item:
+class ExportItem:
     """One pair with its sample.
 
     Attributes:
@@ -53,7 +53,7 @@ class Item:
         return answer_text(self.sample.plan.transformations)
 
 
-def choose_parts(dataset: Dataset, splits: Sequence[str]) -> list[Part]:
+def choose_splits(dataset: Dataset, splits: Sequence[str]) -> list[ExportSplit]:
     """The splits with these names; all of them where none is named; all pairs where none exists.
 
     Raises:
@@ -66,11 +66,11 @@ def choose_parts(dataset: Dataset, splits: Sequence[str]) -> list[Part]:
             raise DataError(f"{dataset.root}: there is no split {name} (known: {there})")
     chosen = list(dict.fromkeys(splits)) or known
     if not chosen:
-        return [Part("default", "train", None)]
-    return [Part(name.partition("/")[0], name.partition("/")[2], name) for name in chosen]
+        return [ExportSplit("default", "train", None)]
+    return [ExportSplit(name.partition("/")[0], name.partition("/")[2], name) for name in chosen]
 
 
-def count(dataset: Dataset, parts: Sequence[Part]) -> int:
+def count(dataset: Dataset, parts: Sequence[ExportSplit]) -> int:
     """How many items the parts have, or about; nothing is checked."""
     total = 0
     for part in parts:
@@ -83,7 +83,7 @@ def count(dataset: Dataset, parts: Sequence[Part]) -> int:
     return total
 
 
-def items(dataset: Dataset, part: Part) -> Iterator[Item]:
+def items(dataset: Dataset, part: ExportSplit) -> Iterator[ExportItem]:
     """The items of a part in its order, one at a time.
 
     Raises:
@@ -94,7 +94,7 @@ def items(dataset: Dataset, part: Part) -> Iterator[Item]:
             sample = read_checked(dataset, sample_id, str(dataset.root))
             for initial in _cameras(sample, "initial"):
                 for final in _cameras(sample, "final"):
-                    yield Item(sample, Pair(sample_id, initial, final), None)
+                    yield ExportItem(sample, Pair(sample_id, initial, final), None)
         return
     path = dataset.split_file(part.split)
     former: Sample | None = None
@@ -106,7 +106,7 @@ def items(dataset: Dataset, part: Part) -> Iterator[Item]:
             camera = getattr(pair, state)
             if camera not in _cameras(former, state):
                 raise DataError(f"{path}: {pair.sample} has no image {state}-{camera}")
-        yield Item(former, pair, line.get("difficulty"))
+        yield ExportItem(former, pair, line.get("difficulty"))
 
 
 def _cameras(sample: Sample, state: str) -> list[str]:
@@ -174,7 +174,7 @@ def _png(dataset: Dataset, sample: Sample, image: Image, name: str, mode: str) -
     return content
 
 
-def flat_prompt(dataset: Dataset, item: Item, prompt: PromptConfig) -> list[Message]:
+def flat_prompt(dataset: Dataset, item: ExportItem, prompt: PromptConfig) -> list[Message]:
     """The question as messages of plain text, with `<image>` where an image goes."""
     messages = build_prompt(item.sample, item.pair, dataset.world, dataset.config, prompt)
     return [
@@ -188,7 +188,7 @@ def flat_prompt(dataset: Dataset, item: Item, prompt: PromptConfig) -> list[Mess
     ]
 
 
-def record(dataset: Dataset, item: Item, prompt: PromptConfig) -> dict[str, Any]:
+def record(dataset: Dataset, item: ExportItem, prompt: PromptConfig) -> dict[str, Any]:
     """Everything about a pair but its pictures, fit for JSON."""
     plan, world = item.sample.plan, dataset.world
     return {

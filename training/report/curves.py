@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from star_tvr.training.report import plots
-from star_tvr.training.report.folders import TrainingRun
-
-MINUS = "\N{MINUS SIGN}"
+from star_tvr.training.report.html_tables import MINUS
+from star_tvr.training.report.report_data import TrainingRun
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ PANELS = (
     Panel("loss", "Loss", "loss"),
     Panel("eval_loss", "Loss on the evaluation split", "loss"),
     Panel("count_gap", f"n_pred {MINUS} n_gt", "triplets, mean"),
-    Panel("silent", "Silent completions", "share, %", scale=100),
+    Panel("empty", "Empty completions", "share, %", scale=100),
     Panel("enumerating", "Enumerating completions", "share, %", scale=100),
     Panel("completions/mean_length", "Length of completions", "tokens", "completions/"),
     Panel("completions/clipped_ratio", "Completions cut off", "share, %", scale=100),

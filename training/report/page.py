@@ -14,17 +14,25 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from star_tvr.scenes.errors import DataError, TvrError
+from star_tvr.scenes.errors import DataError
 from star_tvr.schemas.files import write_whole
 from star_tvr.schemas.records import Pair
-from star_tvr.training.answers import completion_text, parse_truth
-from star_tvr.training.report import curves, gallery, plots, tables
-from star_tvr.training.report.folders import Evaluation, Found, TrainingRun, find
+from star_tvr.training.report import answer_gallery, curves, evaluation_tables, plots
+from star_tvr.training.report.conditions import conditions
+from star_tvr.training.report.confusion import confusions
+from star_tvr.training.report.html_tables import NONE
+from star_tvr.training.report.logged_completions import logged_completions
+from star_tvr.training.report.report_data import (
+    Evaluation,
+    ReportData,
+    find_report_data,
+)
+from star_tvr.training.report.run_tables import run_tables, state_of
 
 TEMPLATE = "report.html.jinja"
 
-CARDS = 24
-CARD_ANSWERS = 4
+ENTRIES = 24
+ENTRY_ANSWERS = 4
 """Questions with pictures, and evaluations shown at each."""
 
 FEW = 30
@@ -64,7 +72,7 @@ def run(folder: Path, out: Path | None = None) -> Path:
         DataError: there is nothing to report, or the file cannot be written.
     """
     folder = Path(folder)
-    found = find(folder)
+    found = find_report_data(folder)
     path = folder / "report.html" if out is None else Path(out)
     html = page(folder, found)
     try:
@@ -76,61 +84,12 @@ def run(folder: Path, out: Path | None = None) -> Path:
 
 
 @dataclass(frozen=True)
-class Written:
-    """A completion that training logged."""
-
-    step: int
-    question: str
-    truth: str
-    reward: float
-    answer: gallery.Answer
-
-
-def written(training: TrainingRun) -> list[Written]:
-    """The two best and the worst completion of the first and of the last logged step.
-
-    Completions are logged by TRL, in files of its own form: what is not as expected is left out.
-    """
-    files = sorted((training.folder / "completions").glob("completions_*.parquet"))
-    found = []
-    for path in dict.fromkeys(files[:1] + files[-1:]):
-        rows = _read_completions(path)
-        rows.sort(key=lambda row: -row.reward)
-        found += rows[:2] + rows[2:][-1:]
-    return found
-
-
-COMPLETION_COLUMNS = ("step", "completion", "truth", "sample", "initial", "final")
-
-
-def _read_completions(path: Path) -> list[Written]:
-    from pyarrow import ArrowException, parquet
-
-    try:
-        rows = parquet.read_table(path, columns=list(COMPLETION_COLUMNS)).to_pylist()
-    except (ArrowException, OSError):
-        return []
-    found = []
-    for row in rows:
-        if any(row.get(key) is None for key in COMPLETION_COLUMNS):
-            continue
-        try:
-            truth = [str(t) for t in parse_truth(row["truth"])]
-        except TvrError:
-            continue
-        answer = gallery.judge("", completion_text(row["completion"]), truth, None)
-        question = f"{row['sample']}, {row['initial']} to {row['final']}"
-        found.append(Written(int(row["step"]), question, row["truth"], answer.reward, answer))
-    return found
-
-
-@dataclass(frozen=True)
 class Gallery:
     """Questions of one split with what several models said."""
 
     title: str
     note: str
-    cards: Sequence[gallery.Card]
+    entries: Sequence[answer_gallery.GalleryEntry]
 
 
 def galleries(evaluations: Sequence[Evaluation]) -> list[Gallery]:
@@ -140,15 +99,17 @@ def galleries(evaluations: Sequence[Evaluation]) -> list[Gallery]:
         if evaluation.report.results:
             groups.setdefault(evaluation.questions, []).append(evaluation)
     found = []
-    for members in list(groups.values())[:CARDS]:
+    for members in list(groups.values())[:ENTRIES]:
         last = members[-1]
         shown = (
-            members if len(members) <= CARD_ANSWERS else [members[0], *members[1 - CARD_ANSWERS :]]
+            members
+            if len(members) <= ENTRY_ANSWERS
+            else [members[0], *members[1 - ENTRY_ANSWERS :]]
         )
         said = [(e.name, {r.pair: r for r in e.report.results}) for e in shown]
-        chosen = gallery.choose(last.report.results, max(1, CARDS // len(groups)))
-        cards = [
-            gallery.card(
+        chosen = answer_gallery.choose(last.report.results, max(1, ENTRIES // len(groups)))
+        entries = [
+            answer_gallery.gallery_entry(
                 result,
                 [(name, table[result.pair]) for name, table in said if result.pair in table],
                 last.dataset,
@@ -162,7 +123,7 @@ def galleries(evaluations: Sequence[Evaluation]) -> list[Gallery]:
             f"{last.name} got wrong, and {len(chosen) - wrong} of the "
             f"{sum(r.right for r in last.report.results)} that it got right."
         )
-        found.append(Gallery(last.split, note, cards))
+        found.append(Gallery(last.split, note, entries))
     return found
 
 
@@ -172,7 +133,7 @@ def _no_dataset(evaluation: Evaluation) -> str:
     return f"no pictures: the data set is not at {evaluation.settings.get('dataset')}"
 
 
-def notices(found: Found) -> list[str]:
+def notices(found: ReportData) -> list[str]:
     """What a reader has to know before believing a figure."""
     said = []
     tiny = [r.name for r in found.runs if r.tiny] + [e.name for e in found.evaluations if e.tiny]
@@ -184,7 +145,7 @@ def notices(found: Found) -> list[str]:
         )
     for training in found.runs:
         if training.state.get("status", "done") != "done":
-            said.append(f"{training.name}: {tables.state_of(training)}.")
+            said.append(f"{training.name}: {state_of(training)}.")
     for evaluation in found.evaluations:
         report = evaluation.report
         if report.missing:
@@ -211,15 +172,15 @@ def notices(found: Found) -> list[str]:
     return said
 
 
-def page(folder: Path, found: Found) -> str:
+def page(folder: Path, found: ReportData) -> str:
     """The HTML text."""
     problems = list(found.problems)
-    versus = tables.comparisons(found.evaluations, problems)
+    versus = evaluation_tables.comparisons(found.evaluations, problems)
     answered = [e for e in found.evaluations if e.report.results]
     lengths = [
         (k, n)
         for k, e in enumerate(answered[: plots.MAX_SERIES])
-        if (n := tables.lengths(e.report.results))
+        if (n := evaluation_tables.lengths(e.report.results))
     ]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -232,37 +193,37 @@ def page(folder: Path, found: Found) -> str:
     return environment.get_template(TEMPLATE).render(
         title=folder.resolve().name,
         runs_text=_summary(found),
-        dash=tables.NONE,
+        dash=NONE,
         notices=notices(found),
         problems=problems,
         evaluations=found.evaluations,
-        metric_tables=tables.metric_tables(found.evaluations),
-        settings=tables.setting_tables(found.evaluations),
-        comparison_tables=tables.comparison_tables(versus),
+        metric_tables=evaluation_tables.metric_tables(found.evaluations),
+        settings=evaluation_tables.setting_tables(found.evaluations),
+        comparison_tables=evaluation_tables.comparison_tables(versus),
         changes=[_changes(v) for v in versus],
         published=PUBLISHED,
         published_views=PUBLISHED_VIEWS,
-        conditions=tables.conditions(answered),
+        conditions=conditions(answered),
         answered_key=curves.legend(e.name for e in answered),
         hidden=max(0, len(answered) - plots.MAX_SERIES),
-        habits=tables.habit_tables(found.evaluations),
+        answer_statistics=evaluation_tables.answer_statistics(found.evaluations),
         lengths=plots.histogram("Length of completions", "characters", lengths) if lengths else "",
-        confusions=[(e, tables.confusions(e)) for e in answered],
+        confusions=[(e, confusions(e)) for e in answered],
         curves=curves.draw(found.runs),
-        runs=tables.run_tables(found.runs),
-        written=[(r, w) for r in found.runs if (w := written(r))],
+        runs=run_tables(found.runs),
+        written=[(r, w) for r in found.runs if (w := logged_completions(r))],
         galleries=galleries(found.evaluations),
     )
 
 
-def _summary(found: Found) -> str:
+def _summary(found: ReportData) -> str:
     """What the page is about."""
     counts = (len(found.runs), "training run"), (len(found.evaluations), "evaluation")
     words = [f"{n} {what}{'' if n == 1 else 's'}" for n, what in counts if n]
     return (" and ".join(words) or "Nothing that could be read") + "."
 
 
-def _changes(versus: tables.Versus) -> tuple[str, str, str]:
+def _changes(versus: evaluation_tables.EvaluationComparison) -> tuple[str, str, str]:
     """Which questions became right and which wrong, as text."""
     better, worse = versus.comparison.only_first, versus.comparison.only_second
     return versus.later.name, _pairs(better), _pairs(worse)

@@ -18,8 +18,8 @@ from star_tvr.schemas.config import read_yaml
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.files import read_text
 from star_tvr.training.config import TINY
-from star_tvr.training.exported import open_dataset
 from star_tvr.training.metrics_report import MetricsReport, read_metrics, score_file
+from star_tvr.training.parquet_dataset import open_dataset
 
 TINY_WIDTH = 256
 """No language model worth the name has hidden states this narrow."""
@@ -79,7 +79,7 @@ class Evaluation:
 
 
 @dataclass
-class Found:
+class ReportData:
     """What is under a folder, and what could not be read of it."""
 
     runs: list[TrainingRun] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Found:
     problems: list[str] = field(default_factory=list)
 
 
-def find(folder: Path) -> Found:
+def find_report_data(folder: Path) -> ReportData:
     """Every training run and evaluation under a folder, in the order of their making.
 
     Raises:
@@ -95,7 +95,7 @@ def find(folder: Path) -> Found:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: is not a folder")
-    found = Found()
+    found = ReportData()
     runs: list[Path] = []
     evaluations: list[Path] = []
     datasets: list[Path] = []
@@ -246,6 +246,8 @@ def _read_log(path: Path, problems: list[str]) -> list[Mapping[str, Any]]:
             damaged += 1
             continue
         if isinstance(document, dict):
+            if "silent" in document:  # its name in older logs
+                document["empty"] = document.pop("silent")
             lines.append(document)
     if damaged:
         problems.append(f"{path}: {damaged} damaged line{'s' if damaged > 1 else ''} left out")

@@ -13,26 +13,31 @@ from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.card import Configs, write_export_card
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.folders import was_begun
-from star_tvr.training.exports import conversations, shards, tables, trance
-from star_tvr.training.exports.items import Item, Part, choose_parts
+from star_tvr.training.exports import (
+    conversations_writer,
+    parquet_writer,
+    trance_writer,
+    webdataset_writer,
+)
+from star_tvr.training.exports.items import ExportItem, ExportSplit, choose_splits
 
-Writer = Callable[[Dataset, Sequence[Part], Path], Generator[Item, None, Configs]]
+Writer = Callable[[Dataset, Sequence[ExportSplit], Path], Generator[ExportItem, None, Configs]]
 """Writes parts of a data set into a folder, yielding every item once it is written; returns what
 the card tells the hub."""
 
 FORMATS: dict[str, Writer] = {
-    "parquet": tables.write,
-    "webdataset": shards.write,
-    "sharegpt": conversations.write_sharegpt,
-    "vlm-r1": conversations.write_vlm_r1,
-    "reason-rft": conversations.write_reason_rft,
-    "trance": trance.write,
+    "parquet": parquet_writer.write,
+    "webdataset": webdataset_writer.write,
+    "sharegpt": conversations_writer.write_sharegpt,
+    "vlm-r1": conversations_writer.write_vlm_r1,
+    "reason-rft": conversations_writer.write_reason_rft,
+    "trance": trance_writer.write,
 }
 
 
-def export(
+def export_dataset(
     dataset: Dataset, out: Path, form: str, splits: Sequence[str] = ()
-) -> Generator[Item, None, None]:
+) -> Generator[ExportItem, None, None]:
     """Write a data set in the format `form`; yields every item once it is written.
 
     The target is there when the iteration has come to its end, and only then.
@@ -50,7 +55,7 @@ def export(
     """
     if form not in FORMATS:
         raise ConfigError(f"--format {form}: is unknown; known are {', '.join(FORMATS)}")
-    parts = choose_parts(dataset, splits)
+    parts = choose_splits(dataset, splits)
     was_begun(out, None)
     target = out.resolve()
     try:
@@ -61,8 +66,8 @@ def export(
 
 
 def _export(
-    dataset: Dataset, target: Path, form: str, parts: Sequence[Part]
-) -> Generator[Item, None, None]:
+    dataset: Dataset, target: Path, form: str, parts: Sequence[ExportSplit]
+) -> Generator[ExportItem, None, None]:
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     new_parents = [p for p in target.parents if not p.exists()]
     try:

@@ -24,7 +24,7 @@ from star_tvr.training.rewards import score
 THUMBNAIL = 320
 """Widest picture, in pixels."""
 
-MAX_CHIPS = 16
+MAX_TRIPLETS = 16
 MAX_PIECE = 60
 HEAD, TAIL = 1200, 400
 """Of a long text its beginning and its end are shown."""
@@ -38,7 +38,7 @@ JUDGEMENTS = {
 """Class and words for each tier of the STAR reward."""
 
 
-class Chip(NamedTuple):
+class MarkedTriplet(NamedTuple):
     """A triplet, coloured: `kind` is right, partly, wrong, missed or none."""
 
     text: str
@@ -47,13 +47,13 @@ class Chip(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answer:
+class JudgedAnswer:
     """What one model said to one question.
 
     Attributes:
         name: of the evaluation.
         right: whether it counts for TAcc; None if it is not known.
-        chips: its triplets, and the true ones that it missed.
+        triplets: its triplets, and the true ones that it missed.
         more: number of further predictions that are not shown.
         reward: the STAR reward.
         text: the completion, or its ends; None if there is none.
@@ -61,7 +61,7 @@ class Answer:
 
     name: str
     right: bool | None
-    chips: tuple[Chip, ...]
+    triplets: tuple[MarkedTriplet, ...]
     more: int
     reward: float
     text: str | None
@@ -78,7 +78,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Thumbnail:
     """A thumbnail as data URL, with its size in pixels and the indices of the objects in it."""
 
     caption: str
@@ -89,7 +89,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Card:
+class GalleryEntry:
     """One question.
 
     Attributes:
@@ -104,23 +104,28 @@ class Card:
     title: str
     facts: str
     truth: tuple[tuple[str, str], ...]
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Thumbnail, ...]
     problem: str
-    answers: tuple[Answer, ...]
+    answers: tuple[JudgedAnswer, ...]
 
 
-def judge(name: str, completion: str | None, truth: Sequence[str], right: bool | None) -> Answer:
+def judge(
+    name: str, completion: str | None, truth: Sequence[str], right: bool | None
+) -> JudgedAnswer:
     """Mark every triplet of a completion as the STAR reward does."""
     result = score(completion or "", list(truth))
-    chips = [Chip(cut(str(m.prediction)), *JUDGEMENTS[m.tier]) for m in result.matches[:MAX_CHIPS]]
-    if not chips:
-        chips = [Chip("names nothing", "none", "")]
-    missed = [Chip(str(t), "missed", "missed") for t in result.unmatched]
-    return Answer(
+    triplets = [
+        MarkedTriplet(cut(str(m.prediction)), *JUDGEMENTS[m.tier])
+        for m in result.matches[:MAX_TRIPLETS]
+    ]
+    if not triplets:
+        triplets = [MarkedTriplet("names nothing", "none", "")]
+    missed = [MarkedTriplet(str(t), "missed", "missed") for t in result.unmatched]
+    return JudgedAnswer(
         name=name,
         right=right,
-        chips=(*chips, *missed),
-        more=max(0, len(result.matches) - MAX_CHIPS),
+        triplets=(*triplets, *missed),
+        more=max(0, len(result.matches) - MAX_TRIPLETS),
         reward=result.total,
         text=None if completion is None else ends(completion),
     )
@@ -160,9 +165,9 @@ def _mixed(results: Iterable[Result]) -> Iterator[Result]:
         yield from (result for result in turn if result is not None)
 
 
-def card(
+def gallery_entry(
     result: Result, said: Sequence[tuple[str, Result]], dataset: Dataset | None, missing: str
-) -> Card:
+) -> GalleryEntry:
     """Everything to show about a question.
 
     Args:
@@ -176,7 +181,7 @@ def card(
     if result.angle is not None:
         same = pair.initial == pair.final
         facts.append("same view" if same else f"{result.angle:.0f}° between the views")
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[Thumbnail, ...] = ()
     words: Mapping[str, str] = {}
     problem = missing
     if dataset is not None:
@@ -185,10 +190,10 @@ def card(
             if {str(t) for t in sample.plan.transformations} != set(result.truth):
                 raise DataError(f"{dataset.root}: sample {pair.sample} has another answer now")
             words = {t: in_words(t, sample) for t in result.truth}
-            pictures = _pictures(dataset, sample, pair)
+            pictures = _thumbnails(dataset, sample, pair)
         except DataError as error:
             problem = str(error)
-    return Card(
+    return GalleryEntry(
         title=f"Sample {pair.sample}, {pair.initial} to {pair.final}",
         facts=", ".join(facts),
         truth=tuple((t, words.get(t, "")) for t in result.truth),
@@ -214,17 +219,17 @@ def _before(obj: SceneObject, t: Transformation) -> str:
     return "moves " if t.attribute == "position" else f"{getattr(obj, t.attribute)} to "
 
 
-def _pictures(dataset: Dataset, sample: Sample, pair: Pair) -> tuple[Picture, ...]:
+def _thumbnails(dataset: Dataset, sample: Sample, pair: Pair) -> tuple[Thumbnail, ...]:
     changed = {t.object for t in sample.plan.transformations}
     return tuple(
-        _picture(dataset, sample, state, camera, changed)
+        _thumbnail(dataset, sample, state, camera, changed)
         for state, camera in (("initial", pair.initial), ("final", pair.final))
     )
 
 
-def _picture(
+def _thumbnail(
     dataset: Dataset, sample: Sample, state: str, camera: str, changed: set[int]
-) -> Picture:
+) -> Thumbnail:
     """Raises DataError if there is no such picture or it is damaged."""
     picture = open_image(dataset, sample, state, camera)
     image = sample.image(state, camera)
@@ -239,7 +244,7 @@ def _picture(
         left, top = 100 * u / image.width, 100 * v / image.height
         if 0 <= left <= 100 and 0 <= top <= 100:
             labels.append(Label(view.index, left, top, view.index in changed))
-    return Picture(
+    return Thumbnail(
         caption=f"{state}, {camera}",
         url=f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}",
         width=picture.width,

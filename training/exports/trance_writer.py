@@ -13,15 +13,15 @@ from star_tvr.scenes.errors import ConfigError
 from star_tvr.schemas.dataset import Dataset, dumps, dumps_line
 from star_tvr.schemas.pictures import decode_png
 from star_tvr.schemas.trance import image_name, properties, sample_document, values
-from star_tvr.training.exports.items import Item, Part, items, picture
+from star_tvr.training.exports.items import ExportItem, ExportSplit, items, picture
 
 ENDS = ("initial", "final")
 
 
 def write(
-    dataset: Dataset, parts: Sequence[Part], folder: Path
-) -> Generator[Item, None, dict[str, dict[str, str]]]:
-    """Write all files of TRANCE; a writer of `export.FORMATS`.
+    dataset: Dataset, parts: Sequence[ExportSplit], folder: Path
+) -> Generator[ExportItem, None, dict[str, dict[str, str]]]:
+    """Write all files of TRANCE; a writer of `export_dataset.FORMATS`.
 
     A sample is there once, with all its views, in the split of the first pair that has it.
 

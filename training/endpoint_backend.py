@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from star_tvr.scenes.errors import ConfigError, TvrError
-from star_tvr.training.local import trained_with
+from star_tvr.training.backends import Decoding, Question, Response
 from star_tvr.training.prompts import Message, with_images
-from star_tvr.training.questions import Answer, Decoding, Question
 from star_tvr.training.rows import RowReader
+from star_tvr.training.run_folder import stored_training_config
 
 if TYPE_CHECKING:
     from openai import APIStatusError
@@ -116,11 +116,11 @@ class Endpoint:
 
     def trained(self) -> Mapping[str, Any]:
         """The training configuration, if the model's name is a folder that was trained here."""
-        return trained_with(self.model) or {}
+        return stored_training_config(self.model) or {}
 
     def answers(
         self, reader: RowReader, questions: Sequence[Question], decoding: Decoding
-    ) -> Iterator[Answer]:
+    ) -> Iterator[Response]:
         """Ask, several at once, and yield what comes as it comes.
 
         An item that stays without an answer is yielded without one. It runs an event loop of its
@@ -134,7 +134,7 @@ class Endpoint:
         """
         waiting = iter(questions)
         capped: CapReached | None = None
-        tasks: set[asyncio.Task[Answer]] = set()
+        tasks: set[asyncio.Task[Response]] = set()
         with asyncio.Runner() as runner:
             client = Client(self, reader, decoding)
             try:
@@ -156,7 +156,7 @@ class Endpoint:
             raise capped
 
 
-async def _some(tasks: set[asyncio.Task[Answer]]) -> Any:
+async def _some(tasks: set[asyncio.Task[Response]]) -> Any:
     """The tasks that are done, at least one, and those that are not."""
     return await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
@@ -179,14 +179,14 @@ class Client:
         self.unanswered = 0
         self.resume = 0.0
 
-    async def close(self, tasks: Iterable[asyncio.Task[Answer]]) -> None:
+    async def close(self, tasks: Iterable[asyncio.Task[Response]]) -> None:
         """Drop what is under way."""
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.client.close()
 
-    async def answer(self, question: Question) -> Answer:
+    async def answer(self, question: Question) -> Response:
         """Ask one question until there is an answer or no hope for one.
 
         Raises:
@@ -210,7 +210,7 @@ class Client:
                 self.resume = max(self.resume, time.monotonic() + problem.wait)
             else:
                 self.unanswered = 0
-                return Answer(question, completion)
+                return Response(question, completion)
         if problem.unreachable:
             raise EndpointError(f"{self.endpoint.url}: {problem}; run again when it is back")
         self.unanswered += 1
@@ -219,7 +219,7 @@ class Client:
                 f"{self.endpoint.url}: {GIVE_UP} items in a row got no answer, the last one "
                 f"because: {problem}; mend that and run again"
             )
-        return Answer(question, None, str(problem))
+        return Response(question, None, str(problem))
 
     def check_cap(self) -> None:
         """Raise CapReached if no more requests may be sent."""

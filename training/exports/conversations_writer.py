@@ -11,16 +11,16 @@ from typing import Any
 from star_tvr.scenes.transformations import Transformation
 from star_tvr.schemas.dataset import SAMPLES_PER_FOLDER, Dataset, dumps, dumps_line
 from star_tvr.training.config import PromptConfig
-from star_tvr.training.exports.items import Item, Part, flat_prompt, items, picture
+from star_tvr.training.exports.items import ExportItem, ExportSplit, flat_prompt, items, picture
 from star_tvr.training.prompts import answer_completion, build_prompt, listed_objects
 
-Row = Callable[[Dataset, Item, int, list[str]], dict[str, Any]]
+Row = Callable[[Dataset, ExportItem, int, list[str]], dict[str, Any]]
 """What a pair looks like: from the item, its running number in its file, its two image paths."""
 
 
 def write_sharegpt(
-    dataset: Dataset, parts: Sequence[Part], folder: Path
-) -> Generator[Item, None, dict[str, dict[str, str]]]:
+    dataset: Dataset, parts: Sequence[ExportSplit], folder: Path
+) -> Generator[ExportItem, None, dict[str, dict[str, str]]]:
     """Write `<scheme>/<split>.jsonl` and LLaMA-Factory's `dataset_info.json`.
 
     Source: LLaMA-Factory, data/README.md, sharegpt format; ms-swift, "Custom dataset".
@@ -44,20 +44,22 @@ def write_sharegpt(
 
 
 def write_vlm_r1(
-    dataset: Dataset, parts: Sequence[Part], folder: Path
-) -> Generator[Item, None, dict[str, dict[str, str]]]:
+    dataset: Dataset, parts: Sequence[ExportSplit], folder: Path
+) -> Generator[ExportItem, None, dict[str, dict[str, str]]]:
     """Write `<scheme>/<split>.jsonl`. Source: VLM-R1, README, "For your own data"."""
     return (yield from _write(dataset, parts, folder, vlm_r1_row))
 
 
 def write_reason_rft(
-    dataset: Dataset, parts: Sequence[Part], folder: Path
-) -> Generator[Item, None, dict[str, dict[str, str]]]:
+    dataset: Dataset, parts: Sequence[ExportSplit], folder: Path
+) -> Generator[ExportItem, None, dict[str, dict[str, str]]]:
     """Write `<scheme>/<split>.json`, one list each. Source: Reason-RFT, its data and rewards."""
     return (yield from _write(dataset, parts, folder, reason_rft_row, as_list=True))
 
 
-def sharegpt_row(dataset: Dataset, item: Item, number: int, images: list[str]) -> dict[str, Any]:
+def sharegpt_row(
+    dataset: Dataset, item: ExportItem, number: int, images: list[str]
+) -> dict[str, Any]:
     """Messages whose `<image>` marks stand for `images`, in order; the answer comes last."""
     reply = answer_completion(item.answer)[0]["content"][0]["text"]
     return {
@@ -70,7 +72,9 @@ def sharegpt_row(dataset: Dataset, item: Item, number: int, images: list[str]) -
     }
 
 
-def vlm_r1_row(dataset: Dataset, item: Item, number: int, images: list[str]) -> dict[str, Any]:
+def vlm_r1_row(
+    dataset: Dataset, item: ExportItem, number: int, images: list[str]
+) -> dict[str, Any]:
     """VLM-R1 puts all images first and adds its own words on how to think and answer."""
     messages = build_prompt(
         item.sample, item.pair, dataset.world, dataset.config, PromptConfig(style="full")
@@ -91,7 +95,9 @@ def vlm_r1_row(dataset: Dataset, item: Item, number: int, images: list[str]) -> 
     }
 
 
-def reason_rft_row(dataset: Dataset, item: Item, number: int, images: list[str]) -> dict[str, Any]:
+def reason_rft_row(
+    dataset: Dataset, item: ExportItem, number: int, images: list[str]
+) -> dict[str, Any]:
     """Reason-RFT wraps the problem in a text that explains functions and values."""
     objects = [
         (str(o.index), o.shape, o.size, o.color, o.material)
@@ -123,8 +129,8 @@ def function(transformation: Transformation) -> str:
 
 
 def _write(
-    dataset: Dataset, parts: Sequence[Part], folder: Path, row: Row, as_list: bool = False
-) -> Generator[Item, None, dict[str, dict[str, str]]]:
+    dataset: Dataset, parts: Sequence[ExportSplit], folder: Path, row: Row, as_list: bool = False
+) -> Generator[ExportItem, None, dict[str, dict[str, str]]]:
     configs: dict[str, dict[str, str]] = {}
     for part in parts:
         name = f"{part.scheme}/{part.name}.{'json' if as_list else 'jsonl'}"
@@ -145,7 +151,9 @@ def _write(
     return configs
 
 
-def _with_images(dataset: Dataset, part: Part, folder: Path) -> Iterator[tuple[Item, list[str]]]:
+def _with_images(
+    dataset: Dataset, part: ExportSplit, folder: Path
+) -> Iterator[tuple[ExportItem, list[str]]]:
     """The items of a part, with the paths to which their images have been copied."""
     for item in items(dataset, part):
         paths = []

@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.records import Pair
 from star_tvr.training import callbacks, evaluate, grpo, report, sft
+from star_tvr.training.backends import Decoding
 from star_tvr.training.checks import check_config
 from star_tvr.training.config import PromptConfig, RowsConfig, TraceConfig, load_train_config
-from star_tvr.training.exported import MANIFEST, SAMPLE, Exported, open_dataset
-from star_tvr.training.exports import tables
-from star_tvr.training.exports.export import export
-from star_tvr.training.local import LocalModel
-from star_tvr.training.questions import Decoding
+from star_tvr.training.exports import parquet_writer
+from star_tvr.training.exports.export_dataset import export_dataset
+from star_tvr.training.local_backend import LocalModel
+from star_tvr.training.parquet_dataset import MANIFEST, SAMPLE, ParquetDataset, open_dataset
 from star_tvr.training.rows import RowReader
 from star_tvr.training.run_folder import read_log
 from star_tvr.training.training_rows import build_rows, stream_rows
@@ -36,9 +36,9 @@ def exported(dataset, tmp_path_factory) -> Path:
     """The small data set in parquet, in several files of several groups."""
     root = tmp_path_factory.mktemp("exports") / "discs"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "ROWS_PER_GROUP", 2)
-        patch.setattr(tables, "ROWS_PER_FILE", 4)
-        assert sum(1 for _ in export(dataset, root, "parquet")) > TRAIN
+        patch.setattr(parquet_writer, "ROWS_PER_GROUP", 2)
+        patch.setattr(parquet_writer, "ROWS_PER_FILE", 4)
+        assert sum(1 for _ in export_dataset(dataset, root, "parquet")) > TRAIN
     return root
 
 
@@ -76,7 +76,7 @@ def test_a_split_may_say_how_hard_its_pairs_are(dataset, tmp_path):
     source = type(dataset).open(shutil.copytree(dataset.root, tmp_path / "source"))
     pairs = source.split(SPLIT)
     source.write_split("own/rated", pairs, {pair: k / 10 for k, pair in enumerate(pairs)})
-    for _ in export(source, tmp_path / "out", "parquet", ["own/rated"]):
+    for _ in export_dataset(source, tmp_path / "out", "parquet", ["own/rated"]):
         pass
     opened = open_dataset(tmp_path / "out", "own/rated")
     assert opened.difficulties("own/rated") == source.difficulties("own/rated")
@@ -116,7 +116,7 @@ def test_a_stream_has_every_row_in_every_epoch(dataset, exported, order):
 
 def test_a_row_needs_one_group_of_each_column(exported):
     opened = open_dataset(exported, SPLIT)
-    assert isinstance(opened, Exported)
+    assert isinstance(opened, ParquetDataset)
     for path in opened.files:
         assert [pyarrow.parquet.ParquetFile(path).metadata.row_group(0).num_rows] == [2]
 
@@ -304,16 +304,16 @@ def test_a_stream_goes_on_where_it_was(kind, warm, exported, write_config, monke
 # --- Evaluations -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("exchange_images", [False, True])
+@pytest.mark.parametrize("shuffle_images", [False, True])
 def test_an_evaluation_gives_what_it_gives_from_the_folder(
-    tiny, dataset, exported, tmp_path, exchange_images
+    tiny, dataset, exported, tmp_path, shuffle_images
 ):
     model = LocalModel(str(tiny["tiny"]), batch_size=3, device="cpu")
     results = []
     for root in (dataset.root, exported):
         out = tmp_path / root.parent.name
         session = evaluate.prepare(
-            root, "cross-view/test_ood", model, out, Decoding(8), exchange_images=exchange_images
+            root, "cross-view/test_ood", model, out, Decoding(8), shuffle_images=shuffle_images
         )
         assert len(list(session.answers())) == session.total > 3
         session.score()
@@ -322,6 +322,18 @@ def test_an_evaluation_gives_what_it_gives_from_the_folder(
         results.append((*files, page.count("data:image/jpeg")))
     assert results[0] == results[1]
     assert results[0][2] > 0
+
+
+def test_a_shuffled_image_control_under_its_former_name(tiny, dataset, tmp_path):
+    model = LocalModel(str(tiny["tiny"]), device="cpu")
+    arguments = (dataset.root, "cross-view/test_ood", model, tmp_path / "out", Decoding(8))
+    evaluate.prepare(*arguments, shuffle_images=True)
+    path = tmp_path / "out" / "evaluation.json"
+    assert "shuffle_images" in path.read_text()
+    path.write_text(path.read_text().replace("shuffle_images", "exchange_images"))
+    evaluate.prepare(*arguments, shuffle_images=True)
+    with pytest.raises(ConfigError, match="was made with shuffle_images = true, now it is null"):
+        evaluate.prepare(*arguments)
 
 
 def test_an_evaluation_of_a_split_that_was_not_exported(tiny, exported, tmp_path):

@@ -6,9 +6,9 @@ verifiers:
 
 with the answer string in the data set's column `answer`.
 
-verl (`custom_reward_function.path` takes a file or `pkg://training.adapters`):
+verl (`custom_reward_function.path` takes a file or `pkg://star_tvr.training.integrations`):
 
-    custom_reward_function.path=pkg://training.adapters
+    custom_reward_function.path=pkg://star_tvr.training.integrations
     custom_reward_function.name=compute_score
     +custom_reward_function.reward_kwargs.preset=star
 

@@ -32,7 +32,7 @@ GROUPS_KEPT = 4
 
 
 @dataclass(frozen=True)
-class Exported(Dataset):
+class ParquetDataset(Dataset):
     """One split of an export, which is read like the folder of a data set.
 
     It holds the pairs of the split, and of their samples the pictures of these pairs alone.
@@ -50,7 +50,7 @@ class Exported(Dataset):
     value: Callable[[int, str], Any]
 
     @classmethod
-    def load(cls, root: Path, name: str) -> "Exported":
+    def load(cls, root: Path, name: str) -> "ParquetDataset":
         """Open a split; it has no lines if the export has no such split.
 
         Raises:
@@ -66,7 +66,7 @@ class Exported(Dataset):
 
     def __reduce__(self) -> Any:
         # For the worker processes of data loaders, and for hashes of what makes rows.
-        return Exported.load, (self.root, self.name)
+        return ParquetDataset.load, (self.root, self.name)
 
     def split_names(self) -> list[str]:
         """`scheme/name` of every split that was exported."""
@@ -105,7 +105,7 @@ class Exported(Dataset):
 
         return IterableDataset.from_generator(_in_order, gen_kwargs={"files": list(self.files)})
 
-    def only(self, row: Mapping[str, Any]) -> "Exported":
+    def only(self, row: Mapping[str, Any]) -> "ParquetDataset":
         """The same split with one row of its stream, which is read without going to the files."""
         return replace(self, lines=[row], value=lambda _, column: row[column])
 
@@ -141,7 +141,7 @@ def open_dataset(root: Path, split: str) -> Dataset:
     """
     if (root / "dataset.json").is_file():
         return Dataset.open(root)
-    return Exported.load(root, split)
+    return ParquetDataset.load(root, split)
 
 
 class _Rows:

@@ -14,8 +14,8 @@ from typing import Any
 
 from star_tvr.schemas.dataset import Dataset, dumps_line
 from star_tvr.training.config import PromptConfig
-from star_tvr.training.exported import MANIFEST, SAMPLE
-from star_tvr.training.exports.items import Item, Part, items, mask, picture, record
+from star_tvr.training.exports.items import ExportItem, ExportSplit, items, mask, picture, record
+from star_tvr.training.parquet_dataset import MANIFEST, SAMPLE
 
 ROWS_PER_GROUP = 25
 """Rows in memory at a time, and the least that a reader has to read."""
@@ -24,9 +24,9 @@ ROWS_PER_FILE = 5_000
 
 
 def write(
-    dataset: Dataset, parts: Sequence[Part], folder: Path
-) -> Generator[Item, None, dict[str, dict[str, str]]]:
-    """Write `data/<scheme>/<split>-<number>.parquet`; a writer of `export.FORMATS`."""
+    dataset: Dataset, parts: Sequence[ExportSplit], folder: Path
+) -> Generator[ExportItem, None, dict[str, dict[str, str]]]:
+    """Write `data/<scheme>/<split>-<number>.parquet`; a writer of `export_dataset.FORMATS`."""
     import pyarrow
     import pyarrow.parquet
 
@@ -55,7 +55,7 @@ def write(
     return configs
 
 
-def row(dataset: Dataset, item: Item) -> dict[str, Any]:
+def row(dataset: Dataset, item: ExportItem) -> dict[str, Any]:
     """One row, with the columns of `features`.
 
     Raises:

@@ -23,7 +23,7 @@ class Question(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What became of a question.
 
     Attributes:
@@ -69,7 +69,7 @@ class Decoding:
         return derive(self.seed or 0, *keys) % 2**31
 
 
-class Answerer(Protocol):
+class Backend(Protocol):
     """A model that can be asked."""
 
     def check(self) -> None:
@@ -83,5 +83,5 @@ class Answerer(Protocol):
 
     def answers(
         self, reader: RowReader, questions: Sequence[Question], decoding: Decoding
-    ) -> Iterator[Answer]:
+    ) -> Iterator[Response]:
         """Ask, and yield each answer as soon as it is there."""

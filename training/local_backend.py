@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star_tvr.scenes.errors import ConfigError
-from star_tvr.schemas.config import read_yaml
+from star_tvr.training.backends import Decoding, Question, Response
 from star_tvr.training.models import (
     check_model,
     load_adapter,
@@ -16,8 +16,8 @@ from star_tvr.training.models import (
     quiet_libraries,
 )
 from star_tvr.training.prompts import Message, with_images
-from star_tvr.training.questions import Answer, Decoding, Question
 from star_tvr.training.rows import RowReader
+from star_tvr.training.run_folder import stored_training_config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,26 +60,26 @@ class LocalModel:
 
     def trained(self) -> Mapping[str, Any]:
         """The training configuration of the adapter, else of the model."""
-        return trained_with(self.adapter) or trained_with(self.model) or {}
+        return stored_training_config(self.adapter) or stored_training_config(self.model) or {}
 
     def answers(
         self, reader: RowReader, questions: Sequence[Question], decoding: Decoding
-    ) -> Iterator[Answer]:
+    ) -> Iterator[Response]:
         """Load the weights, and answer batch by batch.
 
         Raises:
             DataError: an image is missing or damaged.
             TrainingError: the model cannot be loaded.
         """
-        loaded = Loaded.load(self, reader, decoding)
+        loaded = LoadedModel.load(self, reader, decoding)
         for start in range(0, len(questions), self.batch_size):
             batch = questions[start : start + self.batch_size]
             for question, completion in zip(batch, loaded.complete(batch), strict=True):
-                yield Answer(question, completion)
+                yield Response(question, completion)
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A model in memory, with all it needs to answer.
 
     Attributes:
@@ -94,7 +94,7 @@ class Loaded:
     decoding: Decoding
 
     @classmethod
-    def load(cls, local: LocalModel, reader: RowReader, decoding: Decoding) -> "Loaded":
+    def load(cls, local: LocalModel, reader: RowReader, decoding: Decoding) -> "LoadedModel":
         """Load the weights. Raises TrainingError."""
         quiet_libraries()
         options = local.trained().get("processor", {})
@@ -201,19 +201,6 @@ def find_device(name: str) -> str:
         here = "no GPU" if kind == "cpu" else f"{torch.accelerator.device_count()} of kind {kind}"
         raise ConfigError(f"--device {name}: PyTorch sees {here} here; use --device {kind}")
     return name
-
-
-def trained_with(folder: str | None) -> dict[str, Any] | None:
-    """The training configuration beside a model, adapter or checkpoint that was trained here.
-
-    The model that a run began with, `base`, is asked as the run asks.
-    """
-    if folder is None:
-        return None
-    path = Path(folder)
-    inside = path.name == "base" or path.name.startswith("checkpoint-")
-    run = path.parent if inside else path
-    return read_yaml(run / "config.yaml") if (run / "config.yaml").is_file() else None
 
 
 def fingerprint(folders: Sequence[str]) -> str:

@@ -12,15 +12,15 @@ from pathlib import Path
 
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.training.config import PromptConfig
-from star_tvr.training.exports.items import Item, Part, items, mask, picture, record
+from star_tvr.training.exports.items import ExportItem, ExportSplit, items, mask, picture, record
 
 ITEMS_PER_SHARD = 1_000
 
 
 def write(
-    dataset: Dataset, parts: Sequence[Part], folder: Path
-) -> Generator[Item, None, dict[str, dict[str, str]]]:
-    """Write `<scheme>/<split>-<number>.tar`; a writer of `export.FORMATS`."""
+    dataset: Dataset, parts: Sequence[ExportSplit], folder: Path
+) -> Generator[ExportItem, None, dict[str, dict[str, str]]]:
+    """Write `<scheme>/<split>-<number>.tar`; a writer of `export_dataset.FORMATS`."""
     configs: dict[str, dict[str, str]] = {}
     for part in parts:
         split = part.name.replace("-", "_")
@@ -46,7 +46,7 @@ def _open(path: Path) -> tarfile.TarFile:
     return tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)
 
 
-def files(dataset: Dataset, item: Item) -> dict[str, bytes]:
+def files(dataset: Dataset, item: ExportItem) -> dict[str, bytes]:
     """The files of one pair: `<key>.initial.png`, `.final.png`, their masks, and `.json`.
 
     Raises:
