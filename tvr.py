@@ -44,6 +44,8 @@ OPTION_NAMES = {
     "overrides": "set",
     "plans": "from",
     "proportions": "proportion",
+    "splits": "split",
+    "url": "endpoint",
 }
 """Options that have another name than the parameter that they set."""
 
@@ -52,6 +54,7 @@ RENAMED = {"token_normalize_func": lambda name: OPTION_NAMES.get(name, name)}
 
 Device = Literal["auto", "cpu", "optix", "cuda", "hip", "oneapi", "metal"]
 Executor = Literal["local", "ray"]
+ExportFormat = Literal["parquet", "webdataset", "sharegpt", "vlm-r1", "reason-rft", "trance"]
 Quality = Literal["draft", "standard", "trance"]
 Scheme = Literal["cross-view", "view-angle", "objects", "compositional", "random"]
 
@@ -314,27 +317,19 @@ def view(
 def export(
     dataset: DatasetFolder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
-    form: Annotated[
-        str,
-        typer.Option(
-            "--format", help="parquet, webdataset, sharegpt, vlm-r1, reason-rft or trance."
-        ),
-    ],
+    format: Annotated[ExportFormat, typer.Option(help="Of which program.")],
     splits: Annotated[
         list[str] | None, typer.Option("--split", metavar="S/NAME", help="Only this; repeatable.")
     ] = None,
 ) -> None:
     """Write a data set in another program's form."""
-    from star_tvr.training.exports.export_dataset import export_dataset
-    from star_tvr.training.exports.items import choose_splits, count
+    from star_tvr.training.exports.export_dataset import prepare_export
 
-    if form == "parquet":
+    if format == "parquet":
         require("tvr export --format parquet", "datasets")
-    opened = _open(dataset)
-    total = count(opened, choose_splits(opened, splits or []))
-    work = export_dataset(opened, out, form, splits or [])
-    done = sum(1 for _ in _progress(work, "exporting", total))
-    print(f"{out}: {done} pairs as {form}")
+    work = prepare_export(_open(dataset), out, format, splits or [])
+    done = sum(1 for _ in _progress(work.items, "exporting", work.total))
+    print(f"{out}: {done} pairs as {format}")
 
 
 @app.command("import-trance", context_settings=RENAMED)
@@ -385,20 +380,14 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """All metrics of anybody's predictions, with 95 % intervals."""
-    from star_tvr.training import metric_tables as tables
-    from star_tvr.training.comparison import compare
-    from star_tvr.training.metrics_report import score_file
+    from star_tvr.training.comparison import score_files
+    from star_tvr.training.metric_tables import score_tables
 
-    opened = _open(dataset)
-    report = score_file(predictions, opened, split_)
-    other = score_file(against, opened, split_) if against else None
-    comparison = other and compare(report, other)
+    report, comparison = score_files(predictions, _open(dataset), split_, against)
     if as_json:
-        print(json.dumps(comparison.to_json() if comparison else report.to_json(), indent=1))
-        return
-    _show(tables.metrics_table(report), tables.group_table(report))
-    if comparison:
-        _show(tables.comparison_table(comparison))
+        print(json.dumps((comparison or report).to_json(), indent=1))
+    else:
+        _show(*score_tables(report, comparison))
 
 
 TrainConfig = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file.")]
@@ -470,39 +459,29 @@ def evaluate(
     ] = None,
 ) -> None:
     """Let a model answer a split, and score it; goes on where it was interrupted."""
-    from star_tvr.scenes.errors import ConfigError
     from star_tvr.training import evaluate as evaluation
-    from star_tvr.training.backends import Backend, Decoding
-    from star_tvr.training.endpoint_backend import Endpoint
-    from star_tvr.training.local_backend import LocalModel
+    from star_tvr.training.backends import Decoding
     from star_tvr.training.metric_tables import metrics_table
 
-    backend: Backend
-    if endpoint is None:
-        if max_requests is not None:
-            raise ConfigError("--max-requests: goes with --endpoint only")
-        require("tvr evaluate", "torch", "transformers")
-        backend = LocalModel(model, adapter, batch_size, device, allow_download)
-    else:
-        if adapter is not None:
-            raise ConfigError("--adapter: does not go with --endpoint; the server has to load it")
-        require("tvr evaluate --endpoint", "openai", "httpx2")
-        backend = Endpoint(
-            endpoint,
-            model,
-            concurrency=concurrency,
-            timeout=timeout,
-            retries=retries,
-            max_requests=max_requests,
-        )
-    decoding = Decoding(max_new_tokens, temperature, num_samples, seed)
-    session = evaluation.prepare(
-        dataset, split_, backend, out, decoding, shuffle_images=shuffle_images or exchange_images
+    backend = evaluation.choose_backend(
+        model,
+        adapter,
+        batch_size,
+        device,
+        allow_download,
+        endpoint,
+        concurrency,
+        timeout,
+        retries,
+        max_requests,
     )
-    done = session.total - len(session.left)
-    for answer in _progress(session.answers(), "evaluating", len(session.left), done=done):
-        if answer.completion is None:
-            print(f"{answer.question}: not answered: {answer.problem}", file=sys.stderr)
+    decoding = Decoding(max_new_tokens, temperature, num_samples, seed)
+    shuffled = shuffle_images or exchange_images
+    session = evaluation.prepare(dataset, split_, backend, out, decoding, shuffle_images=shuffled)
+    left = len(session.left)
+    for response in _progress(session.answers(), "evaluating", left, done=session.done):
+        if response.completion is None:
+            print(f"{response.question}: not answered: {response.problem}", file=sys.stderr)
     _show(metrics_table(session.score()))
     print(f"{out}: predictions.jsonl, metrics.json")
 

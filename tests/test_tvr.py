@@ -17,6 +17,7 @@ from star_tvr.generator.executors import choose_executor
 from star_tvr.generator.split_schemes import SCHEMES
 from star_tvr.scenes.errors import ConfigError, ParameterError
 from star_tvr.schemas.config import QUALITIES
+from star_tvr.training.exports.export_dataset import FORMATS
 from tests.generator.command import TVR, tvr
 
 
@@ -134,6 +135,7 @@ def test_a_wrong_parameter_is_shown_as_the_option():
 def test_choices_are_those_of_the_library():
     assert get_args(command_line.Scheme) == tuple(SCHEMES)
     assert get_args(command_line.Quality) == tuple(QUALITIES)
+    assert get_args(command_line.ExportFormat) == tuple(FORMATS)
     assert get_args(command_line.Device) == ("auto", "cpu", *DEVICES)
     for name in get_args(command_line.Executor):
         choose_executor(name)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.errors import ParameterError
 from star_tvr.scenes.seeds import derive
 from star_tvr.schemas.records import Pair
 from star_tvr.training.rows import RowReader
@@ -55,12 +55,10 @@ class Decoding:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
-            raise ConfigError(f"--temperature {self.temperature}: is not a number from 0 up")
+            raise ParameterError("temperature", "is not a number from 0 up", self.temperature)
         if self.num_samples > 1 and not self.temperature:
-            raise ConfigError(
-                f"--num-samples {self.num_samples}: with --temperature 0 they would all be the "
-                "same; set --temperature, for instance to 1"
-            )
+            message = "with temperature 0 they would all be the same; set it, for instance to 1"
+            raise ParameterError("num_samples", message, self.num_samples)
 
     def seed_of(self, question: Question) -> int:
         """A seed of 31 bits for one answer, so that no answer depends on which others are asked."""

@@ -117,7 +117,7 @@ def _check_streaming(config: TrainConfig, dataset: Dataset) -> None:
     if not isinstance(dataset, ParquetDataset):
         raise ConfigError(
             f"rows.streaming: {config.dataset} is a folder, whose files are read when they are "
-            "needed; leave it out, or make a stream with tvr export --format parquet"
+            "needed; leave it out, or export it in the format parquet and read that"
         )
     if config.rows.order == "easy-first":
         raise ConfigError("rows.order: easy-first needs all rows at once; leave out rows.streaming")

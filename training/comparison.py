@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from star_tvr.scenes.errors import DataError
+from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair
 from star_tvr.training.metrics import Result
 from star_tvr.training.metrics_report import (
@@ -15,6 +17,7 @@ from star_tvr.training.metrics_report import (
     estimate_metrics,
     estimates_to_json,
     grouped,
+    score_file,
 )
 
 
@@ -67,6 +70,20 @@ class Comparison:
             "only_first": [pair.to_json() for pair in self.only_first],
             "only_second": [pair.to_json() for pair in self.only_second],
         }
+
+
+def score_files(
+    predictions: Path, dataset: Dataset, split: str | None = None, against: Path | None = None
+) -> tuple[MetricsReport, Comparison | None]:
+    """Score a file of predictions, and compare it with another one if there is one.
+
+    Raises:
+        DataError: see `score_file` and `compare`.
+    """
+    report = score_file(predictions, dataset, split)
+    if against is None:
+        return report, None
+    return report, compare(report, score_file(against, dataset, split))
 
 
 def compare(first: MetricsReport, second: MetricsReport) -> Comparison:

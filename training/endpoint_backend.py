@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from star_tvr.scenes.errors import ConfigError, TvrError
+from star_tvr.scenes.errors import ConfigError, ParameterError, TvrError
 from star_tvr.training.backends import Decoding, Question, Response
 from star_tvr.training.prompts import Message, with_images
 from star_tvr.training.rows import RowReader
@@ -100,11 +100,12 @@ class Endpoint:
         except ValueError:
             sound = False
         if not sound:
-            raise ConfigError("--endpoint: is no address such as http://localhost:8000/v1")
+            raise ParameterError("url", "is no address such as http://localhost:8000/v1")
         if parts.username or parts.password or parts.query or parts.fragment:
-            raise ConfigError(
-                "--endpoint: the address is written into files, so it may have no name, password "
-                f"or query; put the key into {KEY}"
+            raise ParameterError(
+                "url",
+                "the address is written into files, so it may have no name, password or query; put "
+                f"the key into {KEY}",
             )
         key = api_key()
         if not key.isascii() or not key.isprintable():
@@ -224,7 +225,7 @@ class Client:
     def check_cap(self) -> None:
         """Raise CapReached if no more requests may be sent."""
         if self.endpoint.max_requests is not None and self.sent >= self.endpoint.max_requests:
-            raise CapReached(f"{self.sent} requests were sent (--max-requests)")
+            raise CapReached(f"{self.sent} requests were sent (max_requests)")
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait before a try: exponential, with jitter."""

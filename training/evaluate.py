@@ -10,14 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from star_tvr.scenes.errors import DataError
+from star_tvr.extras import require
+from star_tvr.scenes.errors import DataError, ParameterError
 from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.dataset import dumps, dumps_line
 from star_tvr.schemas.files import write_whole
 from star_tvr.schemas.folders import refuse_other, was_begun
 from star_tvr.training.backends import Backend, Decoding, Question, Response
 from star_tvr.training.config import PromptConfig
-from star_tvr.training.endpoint_backend import CapReached, EndpointError
+from star_tvr.training.endpoint_backend import CapReached, Endpoint, EndpointError
 from star_tvr.training.local_backend import LocalModel
 from star_tvr.training.metrics_report import MetricsReport, score_file
 from star_tvr.training.pairs import shuffled_images
@@ -48,6 +49,49 @@ def run(
     for _ in session.answers():
         pass
     return session.score()
+
+
+def choose_backend(
+    model: str,
+    adapter: str | None = None,
+    batch_size: int = 8,
+    device: str = "auto",
+    allow_download: bool = False,
+    endpoint: str | None = None,
+    concurrency: int = 8,
+    timeout: float = 120,
+    retries: int = 5,
+    max_requests: int | None = None,
+) -> Backend:
+    """A model on this machine, or behind a server if there is an `endpoint`.
+
+    Args:
+        model: a folder or a hub name; or its name at the endpoint.
+        adapter, batch_size, device, allow_download: as `LocalModel` has them.
+        endpoint: the server's address.
+        concurrency, timeout, retries, max_requests: as `Endpoint` has them.
+
+    Raises:
+        ParameterError: one of these goes with the other kind only.
+        ConfigError: a package that the kind needs is not installed.
+    """
+    if endpoint is None:
+        if max_requests is not None:
+            raise ParameterError("max_requests", "goes with an endpoint only", max_requests)
+        require("tvr evaluate", "torch", "transformers")
+        return LocalModel(model, adapter, batch_size, device, allow_download)
+    if adapter is not None:
+        message = "does not go with an endpoint; the server has to load it"
+        raise ParameterError("adapter", message, adapter)
+    require("tvr evaluate --endpoint", "openai", "httpx2")
+    return Endpoint(
+        endpoint,
+        model,
+        concurrency=concurrency,
+        timeout=timeout,
+        retries=retries,
+        max_requests=max_requests,
+    )
 
 
 def prepare(
@@ -127,6 +171,11 @@ class Session:
     decoding: Decoding
     left: tuple[Question, ...]
     total: int
+
+    @property
+    def done(self) -> int:
+        """How many questions had an answer when it was opened."""
+        return self.total - len(self.left)
 
     def answers(self) -> Iterator[Response]:
         """Ask what is left. Each answer is in the file when it is yielded.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.errors import ParameterError
 from star_tvr.training.backends import Decoding, Question, Response
 from star_tvr.training.models import (
     check_model,
@@ -46,7 +46,8 @@ class LocalModel:
         """Make sure that there is such a model, adapter and device. Raises ConfigError."""
         check_model(self.model, self.allow_download)
         if self.adapter is not None and not Path(self.adapter, "adapter_config.json").is_file():
-            raise ConfigError(f"--adapter {self.adapter}: there is no adapter_config.json in it")
+            message = "there is no adapter_config.json in it"
+            raise ParameterError("adapter", message, self.adapter)
         find_device(self.device)
 
     def identity(self) -> dict[str, Any]:
@@ -180,7 +181,7 @@ def find_device(name: str) -> str:
     """A device of PyTorch by its name; `auto` is an accelerator where there is one.
 
     Raises:
-        ConfigError: there is no such device here.
+        ParameterError: there is no such device here.
     """
     import torch
 
@@ -191,15 +192,14 @@ def find_device(name: str) -> str:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(
-            f"--device {name}: is no device of PyTorch; use auto, cpu, cuda, cuda:1, mps or xpu"
-        ) from None
+        message = "is no device of PyTorch; use auto, cpu, cuda, cuda:1, mps or xpu"
+        raise ParameterError("device", message, name) from None
     if device.type == "cpu":
         return "cpu"
     count = torch.accelerator.device_count() if device.type == kind else 0
     if (device.index or 0) >= count:
         here = "no GPU" if kind == "cpu" else f"{torch.accelerator.device_count()} of kind {kind}"
-        raise ConfigError(f"--device {name}: PyTorch sees {here} here; use --device {kind}")
+        raise ParameterError("device", f"PyTorch sees {here} here; use {kind}", name)
     return name
 
 

@@ -8,6 +8,12 @@ from star_tvr.training.metrics import METRICS
 from star_tvr.training.metrics_report import MetricsReport
 
 
+def score_tables(report: MetricsReport, comparison: Comparison | None = None) -> list[Table]:
+    """Everything there is to show of a report, and of a comparison."""
+    tables = [metrics_table(report), group_table(report)]
+    return tables if comparison is None else [*tables, comparison_table(comparison)]
+
+
 def metrics_table(report: MetricsReport) -> Table:
     """Every metric that applies, over all items."""
     items = f"{report.items} items"

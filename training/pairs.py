@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.scenes.errors import ConfigError, DataError, ParameterError
 from star_tvr.scenes.seeds import stream
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair
@@ -51,16 +51,17 @@ def shuffled_images(pairs: Sequence[Pair]) -> dict[Pair, Pair]:
     the order given, and of the first for the last.
 
     Raises:
-        ConfigError: a pair is the only one with its cameras.
+        ParameterError: a pair is the only one with its cameras.
     """
     groups: dict[tuple[str, str], list[Pair]] = {}
     for pair in pairs:
         groups.setdefault((pair.initial, pair.final), []).append(pair)
     for cameras, group in groups.items():
         if len(group) < 2:
-            raise ConfigError(
-                f"--exchange-images: there is only one question from {' to '.join(cameras)}; it "
-                "needs two whose pictures can be exchanged"
+            raise ParameterError(
+                "shuffle_images",
+                f"there is only one question from {' to '.join(cameras)}; it needs two whose "
+                "pictures can be exchanged",
             )
     return {
         pair: other

@@ -210,7 +210,7 @@ def _read(path: Path, what: Callable[[Any], Any], metadata: Any = None) -> Any:
 
 def _outdated(path: Path, what: str) -> DataError:
     return DataError(
-        f"{path}: {what}; make the export again with this version's tvr export --format parquet"
+        f"{path}: {what}; make the export again with this version, in the format parquet"
     )
 
 

@@ -408,7 +408,7 @@ def test_a_server_that_answers_nothing_is_given_up(ask, server, monkeypatch):
 def test_requests_are_capped(prepare, ask, server, tmp_path, concurrency):
     options = {"max_requests": 3, "concurrency": concurrency}
     with pytest.raises(
-        EndpointError, match="3 requests were sent .--max-requests.; .*: 1 of 4 items not answered"
+        EndpointError, match="3 requests were sent .max_requests.; .*: 1 of 4 items not answered"
     ):
         ask(**options)
     assert len(server.seen) == len(lines(tmp_path / "out")) == 3
@@ -555,12 +555,12 @@ def test_the_command(server, dataset, tmp_path):
     ("arguments", "message"),
     [
         (["--endpoint", "localhost:8000"], "error: --endpoint: is no address such as http://"),
-        (["--max-requests", "3"], "error: --max-requests: goes with --endpoint only"),
+        (["--max-requests", "3"], "error: --max-requests 3: goes with an endpoint only"),
         (
             ["--endpoint", "http://localhost/v1", "--adapter", "a"],
-            "error: --adapter: does not go with --endpoint",
+            "error: --adapter a: does not go with an endpoint",
         ),
-        (["--num-samples", "4"], "error: --num-samples 4: with --temperature 0 they would all"),
+        (["--num-samples", "4"], "error: --num-samples 4: with temperature 0 they would all"),
     ],
 )
 def test_wrong_usage(dataset, tmp_path, arguments, message):
@@ -573,7 +573,7 @@ def test_wrong_usage(dataset, tmp_path, arguments, message):
     "url", ["", "ftp://host/v1", "http://", "http://host:99999/v1", "http://host:x/v1"]
 )
 def test_no_addresses(url):
-    with pytest.raises(ConfigError, match="--endpoint: is no address"):
+    with pytest.raises(ConfigError, match="url: is no address"):
         Endpoint(url, "m").check()
 
 

@@ -131,9 +131,9 @@ def test_the_prompt_is_the_one_of_the_training(ask, write_config, tmp_path):
     ("values", "message"),
     [
         ({"model": "/no/such/model"}, "model: /no/such/model is neither"),
-        ({"adapter": "/no/such/adapter"}, "--adapter /no/such/adapter: there is no"),
-        ({"device": "cuda"}, "--device cuda: PyTorch sees no GPU here; use --device cpu"),
-        ({"device": "gpu"}, "--device gpu: is no device of PyTorch; use auto, cpu, cuda"),
+        ({"adapter": "/no/such/adapter"}, "adapter=/no/such/adapter: there is no"),
+        ({"device": "cuda"}, "device=cuda: PyTorch sees no GPU here; use cpu"),
+        ({"device": "gpu"}, "device=gpu: is no device of PyTorch; use auto, cpu, cuda"),
     ],
 )
 def test_refused_before_any_question(ask, tmp_path, monkeypatch, values, message):
@@ -227,9 +227,9 @@ def test_greedy_decoding_adds_no_noise(ask, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"num_samples": 2}, "--num-samples 2: with --temperature 0 they would all be the same"),
-        ({"temperature": float("nan")}, "--temperature nan: is not a number from 0 up"),
-        ({"temperature": -1.0}, "--temperature -1.0: is not"),
+        ({"num_samples": 2}, "num_samples=2: with temperature 0 they would all be the same"),
+        ({"temperature": float("nan")}, "temperature=nan: is not a number from 0 up"),
+        ({"temperature": -1.0}, "temperature=-1.0: is not"),
     ],
 )
 def test_decoding_that_makes_no_sense(values, message):

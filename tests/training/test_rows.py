@@ -110,7 +110,7 @@ def test_shuffled_images_come_from_other_scenes_with_the_same_cameras(dataset):
         row, own = reader.row(pair), RowReader(dataset, COMPACT).row(pair)
         assert row.pop("images") == RowReader(dataset, COMPACT).row(other)["images"]
         assert row == {k: v for k, v in own.items() if k != "images"}
-    with pytest.raises(ConfigError, match="^--exchange-images: .* only one question from center"):
+    with pytest.raises(ConfigError, match="^shuffle_images: .* only one question from center"):
         shuffled_images(pairs[:1])
 
 

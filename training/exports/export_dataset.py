@@ -6,10 +6,11 @@ Everything is written into a hidden folder beside the target, which takes its na
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.scenes.errors import DataError, ParameterError
 from star_tvr.schemas.card import Configs, write_export_card
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.folders import was_begun
@@ -19,7 +20,7 @@ from star_tvr.training.exports import (
     trance_writer,
     webdataset_writer,
 )
-from star_tvr.training.exports.items import ExportItem, ExportSplit, choose_splits
+from star_tvr.training.exports.items import ExportItem, ExportSplit, choose_splits, count
 
 Writer = Callable[[Dataset, Sequence[ExportSplit], Path], Generator[ExportItem, None, Configs]]
 """Writes parts of a data set into a folder, yielding every item once it is written; returns what
@@ -35,10 +36,28 @@ FORMATS: dict[str, Writer] = {
 }
 
 
+class Export(NamedTuple):
+    """An export that is about to be written.
+
+    Attributes:
+        total: how many items it has, or about.
+        items: writes them, see `export_dataset`.
+    """
+
+    total: int
+    items: Iterator[ExportItem]
+
+
+def prepare_export(dataset: Dataset, out: Path, format: str, splits: Sequence[str] = ()) -> Export:
+    """What `export_dataset` will do. Raises DataError if there is no such split."""
+    total = count(dataset, choose_splits(dataset, splits))
+    return Export(total, export_dataset(dataset, out, format, splits))
+
+
 def export_dataset(
-    dataset: Dataset, out: Path, form: str, splits: Sequence[str] = ()
+    dataset: Dataset, out: Path, format: str, splits: Sequence[str] = ()
 ) -> Generator[ExportItem, None, None]:
-    """Write a data set in the format `form`; yields every item once it is written.
+    """Write a data set in a format of `FORMATS`; yields every item once it is written.
 
     The target is there when the iteration has come to its end, and only then.
 
@@ -53,28 +72,28 @@ def export_dataset(
         DataError: there is no such split, something in the data set is wrong, or the target cannot
             be written.
     """
-    if form not in FORMATS:
-        raise ConfigError(f"--format {form}: is unknown; known are {', '.join(FORMATS)}")
+    if format not in FORMATS:
+        raise ParameterError("format", f"is unknown; known are {', '.join(FORMATS)}", format)
     parts = choose_splits(dataset, splits)
     was_begun(out, None)
     target = out.resolve()
     try:
-        yield from _export(dataset, target, form, parts)
+        yield from _export(dataset, target, format, parts)
     except OSError as problem:
         reason = problem.strerror or " ".join(str(problem).split())
         raise DataError(f"{out}: cannot be written ({reason})") from None
 
 
 def _export(
-    dataset: Dataset, target: Path, form: str, parts: Sequence[ExportSplit]
+    dataset: Dataset, target: Path, format: str, parts: Sequence[ExportSplit]
 ) -> Generator[ExportItem, None, None]:
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     new_parents = [p for p in target.parents if not p.exists()]
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        configs = yield from FORMATS[form](dataset, parts, draft)
-        write_export_card(dataset, draft, form, configs)
+        configs = yield from FORMATS[format](dataset, parts, draft)
+        write_export_card(dataset, draft, format, configs)
         if target.exists():
             target.rmdir()
         draft.rename(target)

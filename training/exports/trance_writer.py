@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.errors import ConfigError, ParameterError
 from star_tvr.schemas.dataset import Dataset, dumps, dumps_line
 from star_tvr.schemas.pictures import decode_png
 from star_tvr.schemas.trance import image_name, properties, sample_document, values
@@ -26,16 +26,17 @@ def write(
     A sample is there once, with all its views, in the split of the first pair that has it.
 
     Raises:
-        ConfigError: the parts are of several schemes, or there are no views from the center, from
+        ConfigError: the splits are of several schemes, or there are no views from the center, from
             which TRANCE's loaders expect the first and one of the last images.
     """
     import h5py
 
     schemes = sorted({part.scheme for part in parts})
     if len(schemes) > 1:
-        raise ConfigError(
-            f"{dataset.root}: has splits of {', '.join(schemes)}; TRANCE knows one scheme: name "
-            f"its splits with --split"
+        raise ParameterError(
+            "splits",
+            f"TRANCE knows one scheme, and {dataset.root} has splits of {', '.join(schemes)}; name "
+            "those of one",
         )
     cameras = dataset.config.cameras
     if cameras.initial != ("center",) or "center" not in cameras.final:
