@@ -52,7 +52,7 @@ PLAIN = RowsConfig()
 
 
 def reader_of(dataset, rows=PLAIN):
-    return RowReader(dataset, PromptConfig(), TraceConfig("trace", boxes=True), rows, seed=3)
+    return RowReader(dataset, PromptConfig(), TraceConfig(style="trace", boxes=True), rows, seed=3)
 
 
 # --- Rows --------------------------------------------------------------------------------------

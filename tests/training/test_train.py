@@ -314,7 +314,7 @@ def test_grpo_trains_adapters_on_the_right_rows(
 
 
 def rows_of(dataset):
-    reader = RowReader(dataset, PromptConfig("compact", "cell"))
+    reader = RowReader(dataset, PromptConfig(style="compact", location="cell"))
     return build_rows(reader, dataset.split("cross-view/train"))
 
 
