@@ -13,12 +13,12 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import Field
-from scipy.optimize import linear_sum_assignment
 
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.settings import Flag, NonNegative, Number, Settings
 from star_tvr.scenes.transformations import Transformation
 from star_tvr.training.answers import Prediction, completion_text, parse, parse_truth
+from star_tvr.training.assignment import best_assignment
 
 Truth = str | Iterable[str | Transformation]
 Matching = Literal["one-to-one", "independent"]
@@ -259,8 +259,7 @@ def _assign(pairs: list[Pair], count: int, wanted: int, saved: float) -> list[Pa
     gains = [[0.0] * wanted for _ in rows]
     for i, j, _, points in pairs:
         gains[rows[i]][j] = points + saved
-    chosen_rows, chosen_truths = linear_sum_assignment(gains, maximize=True)
-    chosen = set(zip(chosen_rows.tolist(), chosen_truths.tolist(), strict=True))
+    chosen = set(best_assignment(gains))
     return [p for p in pairs if (rows[p[0]], p[1]) in chosen]
 
 
