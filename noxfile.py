@@ -15,6 +15,6 @@ def blender(session: nox.Session) -> None:
     """Run the renderer's tests on a version of Blender that is not the pinned one."""
     version = session.posargs[0] if session.posargs else "5.0"
     # Not the extra `render`, which asks for the pinned version.
-    session.install("-e", ".[report]", f"bpy=={version}.*", "h5py", "openexr")
+    session.install("-e", ".", f"bpy=={version}.*", "openexr")
     session.install("hypothesis", "pytest", "pytest-xdist")
     session.run("pytest", *RENDERER)

@@ -5,18 +5,16 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
+from star_tvr.commands.output import progress, show
 from star_tvr.extras import EXTRAS, require
 from star_tvr.scenes.errors import ParameterError, TvrError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from star_tvr.schemas.dataset import Dataset
 
 app = typer.Typer(
@@ -151,7 +149,7 @@ def render(
     if plan_only:
         indices = asked.indices(resolved)
         blocks = write_plans(out, resolved, indices, workers or available_cores(), force)
-        for _ in _progress(blocks, "planning", len(indices)):
+        for _ in progress(blocks, "planning", len(indices)):
             pass
         print(f"{out}/plans: {len(indices)} plans")
         return
@@ -160,7 +158,7 @@ def render(
         print(f"--keep-blend: {words}", file=sys.stderr)
     made = run(out, resolved, jobs, workers, options)
     count = frames = 0
-    work = _progress(made, "rendering", len(jobs), total - len(jobs), frames=lambda m: m.frames)
+    work = progress(made, "rendering", len(jobs), total - len(jobs), frames=lambda m: m.frames)
     for sample in work:
         count += 1
         frames += sample.frames
@@ -216,7 +214,7 @@ def split(
 
     options = parse_split(scheme, seed, proportions, angles, max_objects, attributes, hold_out)
     opened = _open(dataset)
-    scenes = _progress(splits.read_scenes(opened), "reading", len(opened.ids()), last=False)
+    scenes = progress(splits.read_scenes(opened), "reading", len(opened.ids()), last=False)
     division = splits.divide(scenes, opened.world, options, str(dataset))
     splits.write(opened, division, by_difficulty)
     for name, pairs in division.splits.items():
@@ -241,7 +239,7 @@ def validate(
     opened = _open(dataset)
     wrong = checked = 0
     results = check(opened, pixels, min(workers, 1 + len(opened.ids()) // 50))
-    for _, findings in _progress(results, "validating", len(opened.ids()) + 2):
+    for _, findings in progress(results, "validating", len(opened.ids()) + 2):
         checked += 1
         wrong += len(findings)
         for finding in findings:
@@ -267,7 +265,7 @@ def stats(
     opened = _open(dataset)
     accumulator = measuring.StatsAccumulator(opened)
     plans = []
-    for sample in _progress(opened.samples(), "reading", len(opened.ids()), last=False):
+    for sample in progress(opened.samples(), "reading", len(opened.ids()), last=False):
         accumulator.update(sample)
         plans.append(sample.plan)
     found = accumulator.compute()
@@ -277,7 +275,7 @@ def stats(
         trivial = {b.name: b.to_json() for b in chance}
         print(json.dumps({**found.to_json(), "trivial_answers": trivial}, indent=1))
     else:
-        _show(*measuring.tables(found), baselines.table(chance))
+        show(*measuring.tables(found), baselines.table(chance))
     if out is not None:
         names = measuring.save_figures(found, out)
         print(f"{out}: {', '.join(names)}", file=sys.stderr if as_json else sys.stdout)
@@ -308,7 +306,7 @@ def view(
         said = {r.pair: judge("", r.completion, r.truth, r.right) for r in report.results}
     page = gallery.Gallery(opened, out or dataset / "gallery.html", said)
     shown = page.choose(limit)
-    for sample in _progress(map(opened.sample, shown), "reading", len(shown), last=False):
+    for sample in progress(map(opened.sample, shown), "reading", len(shown), last=False):
         page.add(sample)
     print(page.write())
 
@@ -328,7 +326,7 @@ def export(
     if format == "parquet":
         require("tvr export --format parquet", "datasets")
     work = prepare_export(_open(dataset), out, format, splits or [])
-    done = sum(1 for _ in _progress(work.items, "exporting", work.total))
+    done = sum(1 for _ in progress(work.items, "exporting", work.total))
     print(f"{out}: {done} pairs as {format}")
 
 
@@ -356,7 +354,7 @@ def import_trance(
 
     importer = prepare_import(src, out, parse_names(attributes or []), strict)
     kinds: Counter[str] = Counter()
-    for outcome in _progress(importer.run(), "importing", importer.total):
+    for outcome in progress(importer.run(), "importing", importer.total):
         kinds[outcome.kind] += 1
         if outcome.message:
             print(f"left out: {outcome.message}", file=sys.stderr)
@@ -387,7 +385,7 @@ def score(
     if as_json:
         print(json.dumps((comparison or report).to_json(), indent=1))
     else:
-        _show(*score_tables(report, comparison))
+        show(*score_tables(report, comparison))
 
 
 TrainConfig = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file.")]
@@ -479,10 +477,10 @@ def evaluate(
     shuffled = shuffle_images or exchange_images
     session = evaluation.prepare(dataset, split_, backend, out, decoding, shuffle_images=shuffled)
     left = len(session.left)
-    for response in _progress(session.answers(), "evaluating", left, done=session.done):
+    for response in progress(session.answers(), "evaluating", left, done=session.done):
         if response.completion is None:
             print(f"{response.question}: not answered: {response.problem}", file=sys.stderr)
-    _show(metrics_table(session.score()))
+    show(metrics_table(session.score()))
     print(f"{out}: predictions.jsonl, metrics.json")
 
 
@@ -533,81 +531,6 @@ def _open(folder: Path) -> "Dataset":
     from star_tvr.schemas.dataset import Dataset
 
     return Dataset.open(folder)
-
-
-def _show(*renderables: "RenderableType") -> None:
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    for renderable in renderables:
-        console.print(renderable)
-
-
-def _progress(
-    items: Iterable[T],
-    label: str,
-    total: int,
-    done: int = 0,
-    last: bool = True,
-    frames: Callable[[T], int] | None = None,
-) -> Iterator[T]:
-    """Show how far the work has come: a bar on a terminal, a line now and then elsewhere.
-
-    Args:
-        last: whether there is a line at the end as well.
-        frames: how many frames an item is; their rate is shown, too.
-    """
-    import time
-
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    start = shown = time.monotonic()
-    drawn = 0
-
-    def rate(item: T) -> str:
-        nonlocal drawn
-        if frames is None:
-            return ""
-        drawn += frames(item)
-        return f"{60 * drawn / max(time.monotonic() - start, 1e-3):.1f} frames/min"
-
-    console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[rate]}"),
-        )
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task(label, total=total + done, completed=done, rate="")
-            for item in items:
-                bar.update(task, advance=1, rate=rate(item))
-                yield item
-        return
-    for count, item in enumerate(items, start=1):
-        speed = rate(item)
-        now = time.monotonic()
-        if now - shown > 10 or (last and count == total):
-            shown = now
-            left = (now - start) / count * (total - count)
-            print(
-                f"{label}: {count + done} of {total + done}, {left:.0f} s left"
-                + (f", {speed}" if speed else ""),
-                file=sys.stderr,
-                flush=True,
-            )
-        yield item
 
 
 def _terminate(number: int, _frame: object) -> None:

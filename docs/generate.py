@@ -19,7 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from docs.drawing import draw
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.settings import plain
-from star_tvr.training.config import TrainConfig
+from star_tvr.training.config import TrainSettings
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,9 +51,9 @@ TRAINING_TEXT = """\
 SFTConfig or GRPOConfig may be set under its own name.
 """
 
-PAGES = {
+PAGES: dict[str, tuple[type[BaseModel], str, str]] = {
     "config": (DatasetConfig, "Configuration of a data set, resolved", DATASET_TEXT),
-    "train": (TrainConfig, "Configuration of a training run", TRAINING_TEXT),
+    "train": (TrainSettings, "Configuration of a training run", TRAINING_TEXT),
 }
 
 

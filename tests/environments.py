@@ -19,6 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / ".venv-tests"
 
+CLEAN = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+"""The surroundings of a user who has not heard of this checkout."""
+
 
 def build(folder: Path, *options: str) -> Path:
     """Build the files of this checkout, with options of `python -m build`, into a new folder."""
@@ -80,7 +83,7 @@ def environment(wheel: Path, extras: str = "", python: str = sys.executable) -> 
 
 def run(*command: str | Path) -> None:
     """Run a command that must succeed; what it said is shown if it does not."""
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    done = subprocess.run([str(c) for c in command], env=CLEAN, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
 
 

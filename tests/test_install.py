@@ -1,7 +1,6 @@
 """What `pip install star-tvr` gives: alone, with an extra, and among a user's own packages."""
 
 import json
-import os
 import subprocess
 import sys
 import tarfile
@@ -15,12 +14,9 @@ import yaml
 from star_tvr.extras import EXTRAS
 from star_tvr.scenes.transformations import answer_text
 from star_tvr.schemas.dataset import Dataset
-from tests.environments import ROOT, build, environment, newer_python, run
+from tests.environments import CLEAN, ROOT, build, environment, newer_python, run
 from tests.generator.command import SMALLEST, render, sets
 from tests.training.discs import make_dataset
-
-CLEAN = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
-"""The environment of a user who has not heard of this checkout."""
 
 MINE = ("examples", "generator", "scenes", "schemas", "training")
 """A user's packages that are called as our folders are."""

@@ -68,8 +68,9 @@ def test_the_document_needs_results(tmp_path):
 
 
 SMALL = """
-import sys
+import signal, sys
 from examples.proof import __main__ as proof, stages
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
 stages.CORE = [p for p in stages.CORE if p.name in ("star-0", "no-wrong-0")]
 sys.exit(proof.main())
 """

@@ -154,7 +154,7 @@ def test_a_traceback_only_with_debug(tmp_path):
     assert "Traceback" not in tvr(*arguments).stderr
     done = tvr("--debug", *arguments)
     assert "Traceback" in done.stderr
-    assert "ConfigError" in done.stderr
+    assert "ParameterError" in done.stderr
     assert done.returncode == 2
 
 

@@ -1,6 +1,5 @@
 """What is refused before weights are loaded: all that data, model, device and batch must fit."""
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,7 +122,7 @@ def _check_streaming(config: TrainConfig, dataset: Dataset) -> None:
         raise ConfigError("rows.order: easy-first needs all rows at once; leave out rows.streaming")
     if config.trainer.get("max_steps", -1) < 1:
         raise ConfigError("max_steps: is needed with rows.streaming, since a stream has no length")
-    extra = [name for name, weight in dataclasses.asdict(config.reward.extra).items() if weight]
+    extra = [name for name, weight in config.reward.extra.to_json().items() if weight]
     if extra:
         raise ConfigError(
             f"reward.extra.{extra[0]}: looks at the scenes again, which a stream has left behind; "

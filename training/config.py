@@ -9,16 +9,38 @@ import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from star_tvr.extras import require
 from star_tvr.scenes.errors import ConfigError
-from star_tvr.schemas.checks import check
+from star_tvr.scenes.settings import (
+    Count,
+    Flag,
+    Integer,
+    NonNegative,
+    Number,
+    Positive,
+    Settings,
+    refuse,
+)
 from star_tvr.schemas.config import merge, parse_override, read_yaml
-from star_tvr.training.rewards import Matching, Weights, resolve_weights
+from star_tvr.training.rewards import Matching, Reward, resolve_reward
+
+
+def _not_empty(value: object) -> object:
+    if value == "":
+        raise ValueError("is empty; name a folder")
+    return value
+
+
+def _former_style(value: object) -> object:
+    """The name that `attributes` had in configurations of earlier versions, too."""
+    return "attributes" if value == "looks" else value
+
 
 Kind = Literal["sft", "grpo"]
 
@@ -28,11 +50,12 @@ STAGES: Mapping[str, Kind] = {"cold-start": "sft", "grpo": "grpo"}
 TINY = ("tiny", "tiny-idefics3", "tiny-64", "small-64")
 """Models that are built on the spot, see `training.tiny_models`."""
 
-Style = Literal["full", "compact"]
-
-Location = Literal["pixel", "cell", "none"]
-
 Order = Literal["index", "left-to-right", "near-to-far"]
+Folder = Annotated[Path, BeforeValidator(_not_empty)]
+
+CompletionStyle = Annotated[
+    Literal["answer", "trace", "compact", "attributes"], BeforeValidator(_former_style)
+]
 
 SYSTEM = (
     "You compare two pictures of one scene and name every change between them. "
@@ -41,166 +64,158 @@ SYSTEM = (
 )
 
 
-@dataclass(frozen=True)
-class Lora:
-    """The `lora` block of a training configuration.
+class Lora(Settings):
+    """Adapters that are trained instead of the model's weights."""
 
-    Attributes:
-        r: rank.
-        alpha: the update is scaled by alpha / r.
-        targets: module names, or a regular expression over full module names; None is every
-            linear layer of the language model, leaving the vision tower as it is.
-    """
-
-    r: int = 16
-    alpha: float = 32
+    r: Count = 16
+    """Rank."""
+    alpha: Positive = 32.0
+    """The update is scaled by alpha / r."""
     targets: str | tuple[str, ...] | None = None
+    """Names of modules, or a regular expression over their full names; null is every linear layer
+    of the language model, leaving the vision tower as it is."""
 
 
-@dataclass(frozen=True)
-class PromptConfig:
-    """How questions are worded. The `prompt` block of a training configuration.
+class ExtraRewards(Settings):
+    """What each further reward is multiplied by; 0 turns it off. See docs/rewards.md."""
 
-    Attributes:
-        style: `full` explains the task in sentences, for pretrained models; `compact` only lists
-            the objects, for models that learn the task from nothing.
-        location: how an object is pointed at in the first picture, so that two identical objects
-            can be told apart: `pixel` (centre, origin at the top left), `cell` (column and row of
-            a coarse grid, independent of the picture's size), or `none`.
-        cells: columns and rows of that grid.
-        order: of the list of objects: by `index`, or as the first picture's camera sees their
-            centres. An object keeps its index, which answers name it by.
-        reasoning: `free` leaves it to the model; `steps` also asks, in the `full` style, for
-            reference objects, relations and a map in the notation of docs/traces.md.
-        boxes: with `steps`, also ask for boxes.
-        system: the system message of the `full` style.
-    """
-
-    style: Style = "full"
-    location: Location = "pixel"
-    cells: int = 8
-    order: Order = "index"
-    reasoning: Literal["free", "steps"] = "free"
-    boxes: bool = False
-    system: str = SYSTEM
+    reference: NonNegative = 0.0
+    """For true statements about reference objects."""
+    consistency: NonNegative = 0.0
+    """For the same answer to several views of one scene."""
+    grounding: NonNegative = 0.0
+    """For boxes that fit."""
 
 
-@dataclass(frozen=True)
-class RowsConfig:
-    """Which questions are asked, and when. The `rows` block of a training configuration.
-
-    Attributes:
-        views: `split` takes the split's own pairs; `all` every pair of an initial and a final
-            camera that the samples of the split have; `same` those of all that show one view
-            twice, and `cross` those that do not.
-        order: `random`, anew in every epoch; `easy-first`, by difficulty, in random order among
-            equals; `stored`, as in the split.
-        shuffle_objects: number the objects of every sample anew in every epoch, so that an index
-            says nothing about an object. Question, truth and reasoning agree on the numbers.
-        mirror: show half of the samples of every epoch as in a mirror.
-        reverse: ask about half of the samples of every epoch with time reversed.
-        streaming: read an export from its beginning to its end in every epoch. A random order then
-            draws among the next 200 rows, and the files in random order.
-    """
-
-    views: Literal["split", "same", "cross", "all"] = "split"
-    order: Literal["random", "easy-first", "stored"] = "random"
-    shuffle_objects: bool = False
-    mirror: bool = False
-    reverse: bool = False
-    streaming: bool = False
-
-
-@dataclass(frozen=True)
-class TraceConfig:
-    """What supervised training teaches. The `completion` block of a training configuration.
-
-    Attributes:
-        style: `answer` is the answer alone, with empty reasoning (the paper's STAR-SFT);
-            `trace` reasons in sentences, for pretrained models; `compact` says the same in as few
-            words as possible, for tiny ones; `attributes` only names, of every object in the
-            second picture, the attributes that can change, as they are there.
-        references: most reference objects of a sample.
-        relations: most relation triplets of a picture.
-        objects: most objects of a picture that are named; those that change always are.
-        boxes: whether objects are named with their boxes.
-    """
-
-    style: Literal["answer", "trace", "compact", "attributes"] = "answer"
-    references: int = 2
-    relations: int = 3
-    objects: int = 10
-    boxes: bool = False
-
-    def __post_init__(self) -> None:
-        if str(self.style) == "looks":  # what `attributes` was called before
-            object.__setattr__(self, "style", "attributes")
-
-
-@dataclass(frozen=True)
-class Extra:
-    """The `reward.extra` block: what each further reward is multiplied by; 0 turns it off."""
-
-    reference: float = 0.0
-    consistency: float = 0.0
-    grounding: float = 0.0
-
-
-@dataclass(frozen=True)
-class Reward:
-    """The `reward` block: a preset of `training.rewards`, changes to it, the matching, and more.
-
-    Attributes:
-        extra: further rewards, see `training.scene_rewards`.
-    """
+class RewardConfig(Settings):
+    """What GRPO maximises."""
 
     preset: str = "star"
+    """Weights by name; docs/rewards.md lists the presets."""
     matching: Matching = "one-to-one"
-    weights: Mapping[str, Any] = field(default_factory=dict)
-    extra: Extra = Extra()
+    """`one-to-one`, or `independent`: the literal formula of the paper."""
+    weights: dict[str, Number | Flag] = {}
+    """Changes to the preset's weights."""
+    extra: ExtraRewards = ExtraRewards()
+    """Further rewards."""
 
-    def resolve(self) -> Weights:
-        """The weights with the changes on top. Raises ConfigError."""
-        return resolve_weights(self.preset, self.weights)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            self.resolve()
+        except ConfigError as problem:
+            key, _, why = str(problem).removeprefix("reward.").partition(": ")
+            refuse(key, why)
+        return self
+
+    def resolve(self) -> Reward:
+        """Everything that decides what a completion earns, as one value."""
+        return resolve_reward(self.preset, self.matching, self.weights)
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """A training run, resolved.
+class PromptConfig(Settings):
+    """How questions are worded."""
 
-    Attributes:
-        kind: `sft` or `grpo`; the command decides it.
-        source: the file it came from, for messages.
-        model: a folder, a hub name, or one of `TINY`.
-        adapter: a stored LoRA adapter of the model to go on training, or None.
-        allow_download: whether the hub may be asked for the model.
-        dataset: the data set's folder.
-        split: such as `cross-view/train`.
-        output_dir: the run's folder.
-        lora: the adapters to add; None trains all weights (or `adapter`).
-        reward: what GRPO maximises.
-        prompt: the wording of the questions.
-        completion: what SFT teaches.
-        rows: which questions are asked, and when.
-        processor: arguments of the processor, for instance `max_pixels`.
-        trainer: fields of TRL's configuration: this project's defaults, then the file's values.
-    """
+    style: Literal["full", "compact"] = "full"
+    """`full` explains the task in sentences, for pretrained models; `compact` only lists the
+    objects, for models that learn the task from nothing."""
+    location: Literal["pixel", "cell", "none"] = "pixel"
+    """How an object is pointed at in the first picture, so that two identical objects can be told
+    apart: `pixel` (center, origin at the top left), `cell` (column and row of a coarse grid,
+    independent of the picture's size), or `none`."""
+    cells: Annotated[Integer, Field(ge=1, le=100)] = 8
+    """Columns and rows of that grid."""
+    order: Order = "index"
+    """Order of the list of objects: by `index`, or as the first picture's camera sees their
+    centers. An object keeps its index, which answers name it by."""
+    reasoning: Literal["free", "steps"] = "free"
+    """`free` leaves it to the model; `steps` also asks, in the `full` style, for reference objects,
+    relations and a map in the notation that the reward for references reads."""
+    boxes: Flag = False
+    """With `steps`, also ask for boxes."""
+    system: Annotated[str, Field(min_length=1)] = SYSTEM
+    """System message of the `full` style."""
+
+
+class TraceConfig(Settings):
+    """What supervised fine-tuning teaches."""
+
+    style: CompletionStyle = "answer"
+    """`answer` is the answer alone, with empty reasoning (the paper's STAR-SFT); `trace` reasons in
+    sentences, for pretrained models; `compact` says the same in as few words as possible, for tiny
+    ones; `attributes` only names, of every object in the second picture, the attributes that can
+    change, as they are there."""
+    references: Annotated[Integer, Field(ge=0)] = 2
+    """Most reference objects of a sample."""
+    relations: Annotated[Integer, Field(ge=0)] = 3
+    """Most relation triplets of a picture."""
+    objects: Annotated[Integer, Field(ge=1, le=26)] = 10
+    """Most objects of a picture that are named; those that change always are."""
+    boxes: Flag = False
+    """Whether objects are named with their boxes."""
+
+
+class RowsConfig(Settings):
+    """Which questions are asked, and when."""
+
+    views: Literal["split", "same", "cross", "all"] = "split"
+    """`split` takes the split's own pairs; `all` every pair of an initial and a final camera that
+    the samples of the split have; `same` those of all that show one view twice; `cross` the
+    others."""
+    order: Literal["random", "easy-first", "stored"] = "random"
+    """`random`, anew in every epoch; `easy-first`, by difficulty, in random order among equals;
+    `stored`, as in the split."""
+    shuffle_objects: Flag = False
+    """Number the objects of every sample anew in every epoch, so that an index says nothing about
+    an object. Question, truth and reasoning agree on the numbers."""
+    mirror: Flag = False
+    """Show half of the samples of every epoch as in a mirror."""
+    reverse: Flag = False
+    """Ask about half of the samples of every epoch with time reversed."""
+    streaming: Flag = False
+    """Read an export from its beginning to its end in every epoch. A random order then draws among
+    the next 200 rows, and the files in random order."""
+
+
+class TrainSettings(Settings):
+    """The keys of a configuration of training that are this project's own."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """A folder, a name on the hub, or a model that is built on the spot: tiny, tiny-idefics3,
+    tiny-64, small-64."""
+    adapter: str | None = None
+    """Folder of a LoRA adapter of the model, to go on training."""
+    allow_download: Flag = False
+    """Whether the hub may be asked for the model."""
+    dataset: Folder
+    """Folder of the data set, or of its export in parquet."""
+    split: Annotated[str, Field(pattern="^[^/]+/[^/]+$")]
+    """Such as `cross-view/train`."""
+    output_dir: Folder
+    """Folder of the run."""
+    lora: Lora | None = None
+    """Adapters to be trained; null trains all weights, or `adapter`."""
+    reward: RewardConfig = RewardConfig()
+    """What GRPO maximises."""
+    prompt: PromptConfig = PromptConfig()
+    """How questions are worded."""
+    completion: TraceConfig = TraceConfig()
+    """What supervised fine-tuning teaches."""
+    rows: RowsConfig = RowsConfig()
+    """Which questions are asked, and when."""
+    processor: dict[str, JsonValue] = {}
+    """Arguments of the model's processor, such as `max_pixels`."""
+
+
+class TrainConfig(TrainSettings):
+    """A training run, resolved."""
 
     kind: Kind
+    """Which of the two commands."""
     source: str
-    model: str
-    dataset: Path
-    split: str
-    output_dir: Path
-    trainer: Mapping[str, Any]
-    adapter: str | None = None
-    allow_download: bool = False
-    lora: Lora | None = None
-    reward: Reward = Reward()
-    prompt: PromptConfig = PromptConfig()
-    completion: TraceConfig = TraceConfig()
-    rows: RowsConfig = RowsConfig()
-    processor: Mapping[str, Any] = field(default_factory=dict)
+    """The file it came from, for messages."""
+    trainer: dict[str, Any]
+    """Fields of TRL's configuration: this project's defaults, then the file's values."""
 
     @property
     def seed(self) -> int:
@@ -209,28 +224,10 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The form stored in the run's folder, which can be used as a configuration again."""
-        data: dict[str, Any] = {
-            "model": self.model,
-            "adapter": self.adapter,
-            "allow_download": self.allow_download,
-            "dataset": str(self.dataset),
-            "split": self.split,
-            "output_dir": str(self.output_dir),
-            "lora": self.lora and _lora_to_json(self.lora),
-            "prompt": dataclasses.asdict(self.prompt),
-            "rows": dataclasses.asdict(self.rows),
-            "processor": dict(self.processor),
-        }
-        if self.kind == "grpo":
-            data["reward"] = dataclasses.asdict(self.reward)
-        else:
-            data["completion"] = dataclasses.asdict(self.completion)
-        return data | dict(self.trainer)
-
-
-def _lora_to_json(lora: Lora) -> dict[str, Any]:
-    targets = list(lora.targets) if isinstance(lora.targets, tuple) else lora.targets
-    return {**dataclasses.asdict(lora), "targets": targets}
+        document = super().to_json()
+        for key in ("kind", "source", "trainer", "completion" if self.kind == "grpo" else "reward"):
+            del document[key]
+        return document | self.trainer
 
 
 def base_model(config: TrainConfig) -> str:
@@ -335,9 +332,14 @@ def _read(path: str | Path, overrides: Iterable[str]) -> dict[str, Any]:
 
 def resolve(kind: Kind, document: Mapping[str, Any], source: str) -> TrainConfig:
     """A parsed document as a configuration. See `load_train_config`."""
-    check(document, "train", source, ConfigError)
-    own = {f.name for f in dataclasses.fields(TrainConfig)} - {"kind", "source", "trainer"}
+    own = TrainSettings.model_fields.keys()
+    ours = {k: v for k, v in document.items() if k in own}
     theirs = {k: v for k, v in document.items() if k not in own}
+    other: Kind = "grpo" if kind == "sft" else "sft"
+    for key, belongs in (("reward", "grpo"), ("completion", "sft")):
+        if key in document and belongs == other:
+            raise ConfigError(f"{source}: {key}: only for tvr train {other}")
+    TrainSettings.parse(ours, source)  # before TRL is imported, which takes seconds
     cpu = theirs.get("use_cpu")
     trainer = defaults(kind, cpu if isinstance(cpu, bool) else not cuda_available())
     trainer |= _checked_fields(kind, theirs, own, source)
@@ -345,36 +347,7 @@ def resolve(kind: Kind, document: Mapping[str, Any], source: str) -> TrainConfig
         raise ConfigError(f"{source}: remove_unused_columns: must be false, or the truth is lost")
     if trainer["shuffle_dataset"] or trainer["train_sampling_strategy"] != "sequential":
         raise ConfigError(f"{source}: shuffle_dataset: leave it out; rows.order says the order")
-    if kind == "sft" and "reward" in document:
-        raise ConfigError(f"{source}: reward: only for tvr train grpo")
-    if kind == "grpo" and "completion" in document:
-        raise ConfigError(f"{source}: completion: only for tvr train sft")
-    reward = dict(document.get("reward", {}))
-    reward["extra"] = Extra(**reward.get("extra", {}))
-    lora = document.get("lora")
-    if lora is not None and isinstance(lora.get("targets"), list):
-        lora = {**lora, "targets": tuple(lora["targets"])}
-    config = TrainConfig(
-        kind=kind,
-        source=source,
-        model=document["model"],
-        adapter=document.get("adapter"),
-        allow_download=document.get("allow_download", False),
-        dataset=Path(document["dataset"]),
-        split=document["split"],
-        output_dir=Path(document["output_dir"]),
-        lora=None if lora is None else Lora(**lora),
-        reward=Reward(**reward),
-        prompt=PromptConfig(**document.get("prompt", {})),
-        completion=TraceConfig(**document.get("completion", {})),
-        rows=RowsConfig(**document.get("rows", {})),
-        processor=document.get("processor", {}),
-        trainer=trainer,
-    )
-    try:
-        config.reward.resolve()
-    except ConfigError as problem:
-        raise ConfigError(f"{source}: {problem}") from None
+    config = TrainConfig.parse({**ours, "kind": kind, "source": source, "trainer": trainer}, source)
     if config.lora is not None and config.adapter is not None:
         raise ConfigError(f"{source}: lora: leave it out, the adapter has its own")
     return config

@@ -123,14 +123,14 @@ def prepare(
     pairs = dict.fromkeys(opened.split(split))
     backend.check()
     decoding = decoding or Decoding()
-    wording = prompt or PromptConfig(**backend.trained().get("prompt", {}))
+    wording = prompt or PromptConfig.parse(backend.trained().get("prompt", {}), "prompt")
     folder = Path(out)
     evaluation = {
         "dataset": str(dataset),
         "split": split,
         **backend.identity(),
         **asdict(decoding),
-        "prompt": asdict(wording),
+        "prompt": wording.to_json(),
         **({"shuffle_images": True} if shuffle_images else {}),
     }
     open_evaluation(folder, evaluation)

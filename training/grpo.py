@@ -89,10 +89,10 @@ def reward_functions(config: TrainConfig, dataset: Dataset) -> list[RewardFuncti
 
     Each is logged apart.
     """
-    weights = config.reward.resolve()
+    reward = config.reward.resolve()
     return [
-        format_reward(weights=weights),
-        with_answer_statistics(accuracy_reward(matching=config.reward.matching, weights=weights)),
+        format_reward(reward),
+        with_answer_statistics(accuracy_reward(reward)),
         *extra_rewards(config.reward.extra, row_reader(config, dataset).facts),
     ]
 

@@ -20,8 +20,8 @@ from typing import Any
 
 from star_tvr.training.rewards import (
     Matching,
+    Reward,
     Truth,
-    Weights,
     accuracy_reward,
     format_reward,
     score,
@@ -29,9 +29,7 @@ from star_tvr.training.rewards import (
 
 
 def verifiers_rewards(
-    preset: str = "star",
-    matching: Matching = "one-to-one",
-    weights: Weights | Mapping[str, Any] | None = None,
+    reward: str | Reward = "star",
 ) -> tuple[Callable[..., float], Callable[..., float]]:
     """Two reward functions for a `verifiers.Rubric`, for the form and for the answer.
 
@@ -43,10 +41,9 @@ def verifiers_rewards(
     5.0
 
     Raises:
-        ConfigError: there is no such preset, matching or weight.
+        ConfigError: there is no such preset.
     """
-    form = format_reward(preset, weights)
-    accuracy = accuracy_reward(preset, matching, weights)
+    form, accuracy = format_reward(reward), accuracy_reward(reward)
 
     def tvr_format(completion: Any, **kwargs: Any) -> float:
         return form([completion])[0] or 0.0
@@ -64,8 +61,8 @@ def compute_score(
     extra_info: Mapping[str, Any] | None = None,
     *,
     preset: str = "star",
-    matching: Matching = "one-to-one",
-    weights: Mapping[str, Any] | None = None,
+    matching: Matching | None = None,
+    weights: Mapping[str, float | bool] | None = None,
     **kwargs: Any,
 ) -> dict[str, float]:
     """A reward function for verl, which trains on `score` and logs the rest.

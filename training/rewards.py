@@ -1,96 +1,79 @@
 """The reward: predictions matched to the truth, and what every match pays.
 
 The reward of STAR-R1 (arXiv 2505.15804), its ablations, and Reason-RFT's tiers (arXiv 2503.20752)
-are nothing but `Weights`; docs/rewards.md gives the formula and its properties. For training there
-are functions in TRL's calling convention; the ones for other trainers are in integrations.py.
+are nothing but values of `Reward`; docs/rewards.md gives the formula and its properties. For
+training there are functions in TRL's calling convention; the ones for other trainers are in
+integrations.py.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from scipy.optimize import linear_sum_assignment
+from pydantic import Field
 
 from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.settings import Flag, NonNegative, Number, Settings
 from star_tvr.scenes.transformations import Transformation
 from star_tvr.training.answers import Prediction, completion_text, parse, parse_truth
+from star_tvr.training.assignment import best_assignment
 
 Truth = str | Iterable[str | Transformation]
 Matching = Literal["one-to-one", "independent"]
 
 
-@dataclass(frozen=True)
-class Weights:
-    """What everything pays. A tier that pays 0 is no match: its prediction is a wrong one.
-
-    Attributes:
-        exact: object, attribute and value match.
-        attribute: object and attribute match.
-        object: only the object matches.
-        change: attribute and value match, on another object.
-        kind: only the attribute matches.
-        wrong: each prediction without a match.
-        missing: each prediction fewer than there are true transformations.
-        gap: each prediction more or fewer than there are true transformations.
-        complete: all transformations right and nothing else.
-        format: the completion has the right form.
-        average: as in Reason-RFT: repeated predictions are dropped, and the sum is divided by the
-            larger of the numbers of predictions and truths and multiplied by the share of
-            predictions that were not dropped.
-    """
-
-    exact: float = 5.0
-    attribute: float = 1.5
-    object: float = 0.5
-    change: float = 0.0
-    kind: float = 0.0
-    wrong: float = -1.0
-    missing: float = -1.0
-    gap: float = 0.0
-    complete: float = 0.0
-    format: float = 1.0
-    average: bool = False
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "average":
-                if not isinstance(value, bool):
-                    raise ConfigError(f"reward.weights.average: {value!r} is not true or false")
-            elif isinstance(value, bool) or not isinstance(value, int | float):
-                raise ConfigError(f"reward.weights.{field.name}: {value!r} is not a number")
-            elif not math.isfinite(value):
-                raise ConfigError(f"reward.weights.{field.name}: must be a finite number")
-            elif field.name in ("wrong", "missing", "gap") and value > 0:
-                raise ConfigError(
-                    f"reward.weights.{field.name}: {value} is positive; write a penalty as a "
-                    "negative number"
-                )
-            elif field.name in ("exact", "attribute", "object", "change", "kind") and value < 0:
-                raise ConfigError(
-                    f"reward.weights.{field.name}: {value} is negative; a match pays 0 or more"
-                )
+Penalty = Annotated[Number, Field(le=0)]
 
 
-STAR = Weights()
+class Reward(Settings):
+    """What answers earn. A tier that pays 0 is no match: its prediction is a wrong one."""
 
-PRESETS: Mapping[str, Weights] = {
-    "star": STAR,
-    "no-object": replace(STAR, object=0.0),
-    "no-attribute": replace(STAR, attribute=0.0),
-    "no-missing": replace(STAR, missing=0.0),
-    "no-wrong": replace(STAR, wrong=0.0),
-    "count-gap": replace(STAR, wrong=0.0, missing=0.0, gap=-1.0),
-    "binary": Weights(exact=0, attribute=0, object=0, wrong=0, missing=0, complete=1),
-    "reason-rft": Weights(
+    exact: NonNegative = 5.0
+    """Object, attribute and value match."""
+    attribute: NonNegative = 1.5
+    """Object and attribute match."""
+    object: NonNegative = 0.5
+    """Only the object matches."""
+    change: NonNegative = 0.0
+    """Attribute and value match, on another object."""
+    kind: NonNegative = 0.0
+    """Only the attribute matches."""
+    wrong: Penalty = -1.0
+    """Each prediction without a match."""
+    missing: Penalty = -1.0
+    """Each prediction fewer than there are true transformations."""
+    gap: Penalty = 0.0
+    """Each prediction more or fewer than there are true transformations."""
+    complete: Number = 0.0
+    """All transformations right and nothing else."""
+    format: Number = 1.0
+    """The completion has the right form."""
+    average: Flag = False
+    """As in Reason-RFT: repeated predictions are dropped, and the sum is divided by the larger of
+    the numbers of predictions and truths and multiplied by the share of predictions that were not
+    dropped."""
+    matching: Matching = "one-to-one"
+    """`one-to-one`, or `independent`: the literal formula of the paper, in which every prediction
+    takes the best tier it reaches, whatever the others took."""
+
+
+PRESETS: Mapping[str, Reward] = {
+    "star": Reward(),
+    "no-object": Reward(object=0.0),
+    "no-attribute": Reward(attribute=0.0),
+    "no-missing": Reward(missing=0.0),
+    "no-wrong": Reward(wrong=0.0),
+    "count-gap": Reward(wrong=0.0, missing=0.0, gap=-1.0),
+    "binary": Reward(exact=0, attribute=0, object=0, wrong=0, missing=0, complete=1),
+    "reason-rft": Reward(
         exact=1, attribute=0.5, object=0, change=0.5, kind=0.25, wrong=0, missing=0, average=True
     ),
-    "strict": replace(STAR, attribute=0.0, object=0.0),
-    "even": replace(STAR, attribute=0.0, object=0.0, wrong=-5.0, missing=0.0),
-    "bonus": replace(STAR, complete=5.0),
-    "even-bonus": replace(STAR, attribute=0.0, object=0.0, wrong=-5.0, missing=0.0, complete=5.0),
+    "strict": Reward(attribute=0.0, object=0.0),
+    "even": Reward(attribute=0.0, object=0.0, wrong=-5.0, missing=0.0),
+    "bonus": Reward(complete=5.0),
+    "even-bonus": Reward(attribute=0.0, object=0.0, wrong=-5.0, missing=0.0, complete=5.0),
 }
 """The reward of STAR-R1, the ablations of its table, the tiers of Reason-RFT, and four of ours."""
 
@@ -160,9 +143,9 @@ class Score:
 def score(
     completion: Any,
     truth: Truth,
-    preset: str = "star",
-    matching: Matching = "one-to-one",
-    weights: Weights | Mapping[str, Any] | None = None,
+    preset: str | Reward = "star",
+    matching: Matching | None = None,
+    weights: Mapping[str, float | bool] | None = None,
 ) -> Score:
     """The reward of one completion.
 
@@ -172,40 +155,46 @@ def score(
     Args:
         completion: a text or chat messages, see `completion_text`.
         truth: the answer string, or a list of triplets.
-        preset: a key of `PRESETS`.
-        matching: `one-to-one`, or `independent`: the literal formula of the paper, in which every
-            prediction takes the best tier it reaches, whatever the others took.
-        weights: all weights instead of a preset, or changes to the preset by name.
+        preset: a key of `PRESETS`, or a reward of one's own.
+        matching: another one than the preset's.
+        weights: changes to the preset, by name.
 
     Raises:
         ConfigError: there is no such preset, matching or weight.
         TripletError: the truth is not in the answer language.
     """
-    prices = weights if isinstance(weights, Weights) else resolve_weights(preset, weights)
+    reward = resolve_reward(preset, matching, weights)
     parsed = parse(completion_text(completion))
     truths = _truth_of(truth) if isinstance(truth, str) else parse_truth(truth)
-    accuracy, matches = _score_answer(parsed.predictions, truths, prices, matching)
-    return Score(float(prices.format) if parsed.format_ok else 0.0, accuracy, matches, truths)
+    accuracy, matches = _score_answer(parsed.predictions, truths, reward)
+    return Score(float(reward.format) if parsed.format_ok else 0.0, accuracy, matches, truths)
 
 
-def resolve_weights(preset: str, changes: Mapping[str, Any] | None = None) -> Weights:
+def resolve_reward(
+    preset: str | Reward = "star",
+    matching: Matching | None = None,
+    weights: Mapping[str, float | bool] | None = None,
+) -> Reward:
     """A preset with changes on top.
 
-    >>> resolve_weights("star", {"wrong": -2}).wrong
-    -2
+    >>> resolve_reward("star", weights={"wrong": -2}).wrong
+    -2.0
 
     Raises:
-        ConfigError: there is no such preset or weight, or a value makes no sense.
+        ConfigError: there is no such preset, matching or weight, or a value makes no sense.
     """
-    if preset not in PRESETS:
+    if isinstance(preset, str) and preset not in PRESETS:
         raise ConfigError(f"reward.preset: {preset!r} is not one of {', '.join(PRESETS)}")
-    if not changes:
-        return PRESETS[preset]
-    names = [field.name for field in fields(Weights)]
-    for name in changes:
-        if name not in names:
-            raise ConfigError(f"reward.weights: {name!r} is not one of {', '.join(names)}")
-    return replace(PRESETS[preset], **changes)
+    reward = PRESETS[preset] if isinstance(preset, str) else preset
+    if matching is not None and matching not in get_args(Matching):
+        raise ConfigError(f"reward.matching: {matching!r} is not {' or '.join(get_args(Matching))}")
+    if not weights and matching in (None, reward.matching):
+        return reward
+    changes = {**(weights or {}), "matching": matching or reward.matching}
+    try:
+        return Reward.parse({**reward.model_dump(), **changes}, "reward.weights")
+    except ConfigError as problem:
+        raise ConfigError(str(problem).replace(": ", ".", 1)) from None
 
 
 _truth_of = lru_cache(maxsize=4096)(parse_truth)
@@ -224,12 +213,11 @@ def _tier(prediction: Transformation, truth: Transformation) -> str:
 def _score_answer(
     predictions: Sequence[Prediction],
     truths: Sequence[Transformation],
-    weights: Weights,
-    matching: Matching,
+    reward: Reward,
 ) -> tuple[float, tuple[Match, ...]]:
     """The accuracy reward and the matches."""
     given = len(predictions)
-    if weights.average:
+    if reward.average:
         predictions = list(dict.fromkeys(predictions))
     # Every pair that pays: (prediction, truth, tier, points).
     pairs = [
@@ -237,24 +225,22 @@ def _score_answer(
         for i, prediction in enumerate(predictions)
         if isinstance(prediction, Transformation)
         for j, truth in enumerate(truths)
-        if (tier := _tier(prediction, truth)) != "wrong" and (points := getattr(weights, tier)) > 0
+        if (tier := _tier(prediction, truth)) != "wrong" and (points := getattr(reward, tier)) > 0
     ]
-    if matching == "one-to-one":
-        pairs = _assign(pairs, len(predictions), len(truths), -weights.wrong)
-    elif matching == "independent":
-        pairs.sort(key=lambda pair: pair[3])  # so that the best pair of a prediction comes last
+    if reward.matching == "one-to-one":
+        pairs = _assign(pairs, len(predictions), len(truths), -reward.wrong)
     else:
-        raise ConfigError(f"reward.matching: {matching!r} is not one-to-one or independent")
-    matches = [Match(p, None, "wrong", weights.wrong) for p in predictions]
+        pairs.sort(key=lambda pair: pair[3])  # so that the best pair of a prediction comes last
+    matches = [Match(p, None, "wrong", reward.wrong) for p in predictions]
     for i, j, tier, points in pairs:
         matches[i] = Match(predictions[i], truths[j], tier, points)
 
     count, wanted = len(predictions), len(truths)
     total = math.fsum(match.points for match in matches)
-    total += weights.missing * max(0, wanted - count) + weights.gap * abs(count - wanted)
-    if weights.complete and count == wanted and set(predictions) == set(truths):
-        total += weights.complete
-    if weights.average and count:
+    total += reward.missing * max(0, wanted - count) + reward.gap * abs(count - wanted)
+    if reward.complete and count == wanted and set(predictions) == set(truths):
+        total += reward.complete
+    if reward.average and count:
         total *= count / given / max(count, wanted)
     return float(total), tuple(matches)
 
@@ -273,8 +259,7 @@ def _assign(pairs: list[Pair], count: int, wanted: int, saved: float) -> list[Pa
     gains = [[0.0] * wanted for _ in rows]
     for i, j, _, points in pairs:
         gains[rows[i]][j] = points + saved
-    chosen_rows, chosen_truths = linear_sum_assignment(gains, maximize=True)
-    chosen = set(zip(chosen_rows.tolist(), chosen_truths.tolist(), strict=True))
+    chosen = set(best_assignment(gains))
     return [p for p in pairs if (rows[p[0]], p[1]) in chosen]
 
 
@@ -282,33 +267,27 @@ RewardFunction = Callable[..., list[float | None]]
 """TRL's calling convention: `f(completions, **columns)`, one number or None for each completion."""
 
 
-def format_reward(
-    preset: str = "star", weights: Weights | Mapping[str, Any] | None = None
-) -> RewardFunction:
+def format_reward(reward: str | Reward = "star") -> RewardFunction:
     """A TRL reward function for the form of completions. It is named `format_reward` in logs.
 
     >>> format_reward()(["<think></think><answer></answer>", "2.color.cyan"])
     [1.0, 0.0]
 
     Raises:
-        ConfigError: there is no such preset or weight.
+        ConfigError: there is no such preset.
     """
-    prices = weights if isinstance(weights, Weights) else resolve_weights(preset, weights)
+    earned = resolve_reward(reward)
 
     def format_reward(completions: Sequence[Any], **columns: Any) -> list[float | None]:
         return [
-            float(prices.format) if parse(completion_text(c)).format_ok else 0.0
+            float(earned.format) if parse(completion_text(c)).format_ok else 0.0
             for c in completions
         ]
 
     return format_reward
 
 
-def accuracy_reward(
-    preset: str = "star",
-    matching: Matching = "one-to-one",
-    weights: Weights | Mapping[str, Any] | None = None,
-) -> RewardFunction:
+def accuracy_reward(reward: str | Reward = "star") -> RewardFunction:
     """A TRL reward function for answers. It is named `accuracy_reward` in logs.
 
     The data set's column `truth` holds the answer strings; where it is None the reward is None,
@@ -318,26 +297,22 @@ def accuracy_reward(
     [5.0]
 
     Raises:
-        ConfigError: there is no such preset, matching or weight.
+        ConfigError: there is no such preset.
     """
-    prices = _checked(preset, matching, weights)
+    earned = resolve_reward(reward)
 
     def accuracy_reward(
         completions: Sequence[Any], truth: Sequence[Truth | None], **columns: Any
     ) -> list[float | None]:
         return [
-            None if t is None else score(c, t, matching=matching, weights=prices).accuracy
+            None if t is None else score(c, t, earned).accuracy
             for c, t in zip(completions, truth, strict=True)
         ]
 
     return accuracy_reward
 
 
-def combined_reward(
-    preset: str = "star",
-    matching: Matching = "one-to-one",
-    weights: Weights | Mapping[str, Any] | None = None,
-) -> RewardFunction:
+def combined_reward(reward: str | Reward = "star") -> RewardFunction:
     """A TRL reward function for form and answer together, named `combined_reward` in logs.
 
     >>> completion = [{"role": "assistant", "content": "<think></think><answer></answer>"}]
@@ -345,25 +320,16 @@ def combined_reward(
     [0.0]
 
     Raises:
-        ConfigError: there is no such preset, matching or weight.
+        ConfigError: there is no such preset.
     """
-    prices = _checked(preset, matching, weights)
+    earned = resolve_reward(reward)
 
     def combined_reward(
         completions: Sequence[Any], truth: Sequence[Truth | None], **columns: Any
     ) -> list[float | None]:
         return [
-            None if t is None else score(c, t, matching=matching, weights=prices).total
+            None if t is None else score(c, t, earned).total
             for c, t in zip(completions, truth, strict=True)
         ]
 
     return combined_reward
-
-
-def _checked(
-    preset: str, matching: Matching, weights: Weights | Mapping[str, Any] | None
-) -> Weights:
-    """The weights; errors in preset, matching or weights show before training begins."""
-    prices = weights if isinstance(weights, Weights) else resolve_weights(preset, weights)
-    _score_answer((), (), prices, matching)
-    return prices

@@ -8,13 +8,12 @@ The first and the last read the reasoning with `training.trace_checker.check_tra
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
 from star_tvr.schemas.records import Pair
 from star_tvr.training.answers import completion_text, parse
-from star_tvr.training.config import Extra
+from star_tvr.training.config import ExtraRewards
 from star_tvr.training.rewards import RewardFunction
 from star_tvr.training.scene_facts import Facts
 from star_tvr.training.trace_checker import TraceReport, check_trace, reasoning_of
@@ -85,7 +84,7 @@ def agreement(mine: frozenset[Any], others: Sequence[frozenset[Any]]) -> float:
     return sum(len(mine & o) / len(mine | o) for o in others if mine | o) / len(others)
 
 
-def extra_rewards(extra: Extra, facts: Callable[[Pair, int], Facts]) -> list[RewardFunction]:
+def extra_rewards(extra: ExtraRewards, facts: Callable[[Pair, int], Facts]) -> list[RewardFunction]:
     """TRL reward functions for those that are on, named `reference_reward` and so on in logs.
 
     They need the columns sample, initial, final and epoch.
@@ -143,8 +142,8 @@ def extra_rewards(extra: Extra, facts: Callable[[Pair, int], Facts]) -> list[Rew
     functions = (reference_reward, consistency_reward, grounding_reward)
     return [
         function
-        for field, function in zip(fields(Extra), functions, strict=True)
-        if getattr(extra, field.name) > 0
+        for name, function in zip(ExtraRewards.model_fields, functions, strict=True)
+        if getattr(extra, name) > 0
     ]
 
 

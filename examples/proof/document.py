@@ -183,7 +183,7 @@ def examples(results: Results, policies: Mapping[str, str]) -> plt.Figure:
     # One from the left, one from the right, and so on: they alternate in the split.
     chosen = [pairs[k * (len(pairs) // EXAMPLES // 2) * 2 + k % 2] for k in range(EXAMPLES)]
     answers = {title: results.completions(name, "test_ood") for title, name in policies.items()}
-    question = RowReader(results.dataset, PromptConfig("compact", "cell"))
+    question = RowReader(results.dataset, PromptConfig(style="compact", location="cell"))
     figure, axes = plt.subplots(
         EXAMPLES, 3, figsize=(12.5, 2.1 * EXAMPLES), width_ratios=[1, 1, 4], layout="constrained"
     )

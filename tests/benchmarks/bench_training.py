@@ -41,7 +41,9 @@ from star_tvr.training.training_rows import training_rows
 from star_tvr.training.trl_arguments import trainer_arguments
 
 PRESETS = ("star", "view", "trance", "random-view", "orbit")
-STYLES = [TraceConfig(style, boxes=b) for style in ("trace", "compact") for b in (False, True)]
+STYLES = [
+    TraceConfig(style=style, boxes=b) for style in ("trace", "compact") for b in (False, True)
+]
 GENERATIONS = 8
 NOISE = 2.5
 """Of the pictures, in levels: makes PNG files as large as those of rendered scenes."""
@@ -141,7 +143,7 @@ def own_part(root: Path, questions: int) -> list[tuple[str, str]]:
     run = resolve("grpo", document, "bench")
     table = training_rows(run, dataset, trainer_arguments(run))
     rewards = grpo.reward_functions(run, dataset)
-    writer = RowReader(dataset, PromptConfig(), TraceConfig("trace", boxes=True))
+    writer = RowReader(dataset, PromptConfig(), TraceConfig(style="trace", boxes=True))
     rows_time = rewards_time = 0.0
     for first in range(0, questions - 7, 8):
         places = [k for k in range(first, first + 8) for _ in range(GENERATIONS)]

@@ -25,7 +25,7 @@ from star_tvr.training.trace_checker import check_trace
 from tests.schemas.conftest import labelled
 from tests.training.discs import TRAIN
 
-COMPACT = PromptConfig("compact", "cell")
+COMPACT = PromptConfig(style="compact", location="cell")
 PRESETS = ("trance", "event", "random-view", "proof")
 
 
@@ -188,7 +188,7 @@ def varied(dataset, completion=None, seed=0, **rows):
 
 def test_numbers_agree_in_question_truth_and_reasoning(dataset):
     plain = RowReader(dataset, COMPACT)
-    mixed = varied(dataset, TraceConfig("compact", boxes=True), seed=5, shuffle_objects=True)
+    mixed = varied(dataset, TraceConfig(style="compact", boxes=True), seed=5, shuffle_objects=True)
     moved = 0
     for pair in choose_pairs(dataset, "cross-view/train", "all"):
         old, sample = plain.augmented(pair).sample, mixed.augmented(pair, 2).sample
@@ -214,7 +214,7 @@ def test_numbers_agree_in_question_truth_and_reasoning(dataset):
 @pytest.mark.parametrize("style", ["compact", "attributes"])
 def test_pictures_truth_and_reasoning_agree_however_varied(dataset, style):
     reader = varied(
-        dataset, TraceConfig(style, boxes=style == "compact"), 1, mirror=True, reverse=True
+        dataset, TraceConfig(style=style, boxes=style == "compact"), 1, mirror=True, reverse=True
     )
     seen = set()
     for pair in choose_pairs(dataset, "cross-view/train", "all"):

@@ -34,7 +34,7 @@ from tests.generator.command import Running, refused, tvr
 from tests.training.discs import background
 
 SPLIT = "cross-view/test_ood"
-COMPACT = PromptConfig("compact", "cell")
+COMPACT = PromptConfig(style="compact", location="cell")
 KEY = "sk-test-0123456789"
 SILENT = "<think></think><answer></answer>"
 

@@ -13,7 +13,7 @@ from star_tvr.training.backends import Decoding
 from star_tvr.training.config import PromptConfig
 from star_tvr.training.local_backend import GumbelNoise, LoadedModel, LocalModel, find_device
 
-COMPACT = PromptConfig("compact", "cell")
+COMPACT = PromptConfig(style="compact", location="cell")
 SPLIT = "cross-view/test_ood"
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ PLAIN = RowsConfig()
 
 
 def reader_of(dataset, rows=PLAIN):
-    return RowReader(dataset, PromptConfig(), TraceConfig("trace", boxes=True), rows, seed=3)
+    return RowReader(dataset, PromptConfig(), TraceConfig(style="trace", boxes=True), rows, seed=3)
 
 
 # --- Rows --------------------------------------------------------------------------------------
@@ -95,7 +94,7 @@ def test_the_order_is_that_of_the_folder(dataset, exported):
 
 @pytest.mark.parametrize("order", ["stored", "random"])
 def test_a_stream_has_every_row_in_every_epoch(dataset, exported, order):
-    rows = replace(VARIED, order=order, streaming=True)
+    rows = VARIED.model_copy(update={"order": order, "streaming": True})
     reader = reader_of(open_dataset(exported, SPLIT), rows)
     streamed = list(stream_rows(reader, 2 * TRAIN + 2))
     assert len(streamed) == 2 * TRAIN + 2

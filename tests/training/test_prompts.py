@@ -24,7 +24,7 @@ from star_tvr.training.trace_checker import check_trace
 from tests.training.discs import HEIGHT, WIDTH, make_config, make_sample
 
 STYLES = [
-    PromptConfig(style, location)
+    PromptConfig(style=style, location=location)
     for style in ("full", "compact")
     for location in ("pixel", "cell", "none")
 ]
@@ -75,7 +75,9 @@ def test_identical_objects_are_told_apart():
         for o in sample.plan.initial
     )
     sample = replace(sample, plan=replace(sample.plan, initial=twins))
-    text = words(build_prompt(sample, PAIR, WORLD, CONFIG, PromptConfig("full", "pixel")))
+    text = words(
+        build_prompt(sample, PAIR, WORLD, CONFIG, PromptConfig(style="full", location="pixel"))
+    )
     described = [line for line in text.splitlines() if " at (" in line]
     places = [line.split(" at ")[1] for line in described]
     assert len(places) == len(twins) > 1
@@ -85,7 +87,9 @@ def test_identical_objects_are_told_apart():
 def test_locations_are_those_of_the_labels():
     sample, _ = make_sample(CONFIG, 1)
     view = sample.image("initial", "center")
-    text = words(build_prompt(sample, PAIR, WORLD, CONFIG, PromptConfig("full", "pixel")))
+    text = words(
+        build_prompt(sample, PAIR, WORLD, CONFIG, PromptConfig(style="full", location="pixel"))
+    )
     for o in view.objects:
         u, v = o.center
         assert f" at ({round(u)}, {round(v)})" in text
@@ -105,7 +109,7 @@ def test_the_list_can_be_in_the_order_of_the_picture(style):
         }
         listed = {}
         for order in ORDERS:
-            config = PromptConfig(style, "cell", order=order)
+            config = PromptConfig(style=style, location="cell", order=order)
             text = words(build_prompt(sample, PAIR, WORLD, CONFIG, config))
             listed[order] = re.findall(r"^\d:? \w+ \w+ \w+ \w+ .*$", text, re.MULTILINE)
             assert [int(line[0]) for line in listed[order]] == orders[order]
@@ -116,7 +120,7 @@ def test_the_list_can_be_in_the_order_of_the_picture(style):
 
 
 def test_cells_stay_in_the_grid():
-    style = PromptConfig("compact", "cell", 8)
+    style = PromptConfig(style="compact", location="cell", cells=8)
     for center, cell in [
         ((-3.0, 200.0), "0,7"),
         ((0.0, 0.0), "0,0"),
@@ -127,12 +131,12 @@ def test_cells_stay_in_the_grid():
 
 
 def test_the_vocabulary_is_that_of_the_data_set():
-    text = "\n".join(rules(WORLD, CONFIG, Camera((9.0, 0.0, 6.0))))
+    text = "\n".join(rules(WORLD, CONFIG.transformations, Camera((9.0, 0.0, 6.0))))
     for attribute in ("color", "shape", "size", "material"):
         assert f"{attribute}: {', '.join(WORLD.values(attribute))}" in text
     assert "position" not in text
     only_size = make_config(overrides=["transformations.attributes=[size]"])
-    text = "\n".join(rules(WORLD, only_size, Camera((9.0, 0.0, 6.0))))
+    text = "\n".join(rules(WORLD, only_size.transformations, Camera((9.0, 0.0, 6.0))))
     assert "size: " in text
     assert "cyan" not in text and "rubber" not in text
 
@@ -147,15 +151,17 @@ def test_objects_outside_are_listed_where_objects_move():
     text = words(build_prompt(sample, pair, world, config, PromptConfig()))
     assert text.count(", outside the picture") == len(outside)
     assert "position: a direction (front, behind, left" in text
-    compact = words(build_prompt(sample, pair, world, config, PromptConfig("compact", "cell")))
+    compact = words(
+        build_prompt(sample, pair, world, config, PromptConfig(style="compact", location="cell"))
+    )
     assert len(re.findall(r" - -?\d+,-?\d+$", compact, re.MULTILINE)) == len(outside)
 
 
 def test_directions_are_explained_for_cameras_at_the_side():
     config = make_config("event")
     world = config.world
-    front = "\n".join(rules(world, config, Camera((9.0, 0.5, 6.0))))
-    side = "\n".join(rules(world, config, Camera((0.0, 9.0, 6.0))))
+    front = "\n".join(rules(world, config.transformations, Camera((9.0, 0.5, 6.0))))
+    side = "\n".join(rules(world, config.transformations, Camera((0.0, 9.0, 6.0))))
     assert "degrees" not in front
     assert "90 degrees to the right of its front" in side
 

@@ -21,11 +21,11 @@ from star_tvr.training.baselines import SILENCE, enumeration
 from star_tvr.training.integrations import compute_score, verifiers_rewards
 from star_tvr.training.rewards import (
     PRESETS,
-    Weights,
+    Reward,
     accuracy_reward,
     combined_reward,
     format_reward,
-    resolve_weights,
+    resolve_reward,
     score,
 )
 
@@ -221,8 +221,9 @@ tier_weights = st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 5.0])
     penalties=st.tuples(*[st.sampled_from([0.0, -0.5, -1.0, -3.0])] * 2),
 )
 def test_the_assignment_is_the_best_of_all(truth, answer, tiers, penalties):
-    weights = Weights(*tiers, *penalties)
-    assert accuracy(answer, truth, weights=weights) == brute_force(answer, truth, weights)
+    names = ("exact", "attribute", "object", "change", "kind", "wrong", "missing")
+    reward = Reward(**dict(zip(names, (*tiers, *penalties), strict=True)))
+    assert accuracy(answer, truth, preset=reward) == brute_force(answer, truth, reward)
 
 
 @given(truth=truths, answer=answers)
@@ -265,22 +266,29 @@ def test_long_answers_are_scored():
     [
         ({"preset": "stars"}, "reward.preset: 'stars' is not one of star,"),
         ({"matching": "greedy"}, "reward.matching: 'greedy' is not one-to-one"),
-        ({"weights": {"wrongs": -1}}, "reward.weights: 'wrongs' is not one of exact,"),
-        ({"weights": {"wrong": 1}}, "reward.weights.wrong: 1 is positive"),
-        ({"weights": {"exact": -5}}, "reward.weights.exact: -5 is negative"),
-        ({"weights": {"exact": math.nan}}, "reward.weights.exact: must be a finite number"),
-        ({"weights": {"exact": "5"}}, "reward.weights.exact: '5' is not a number"),
-        ({"weights": {"exact": True}}, "reward.weights.exact: True is not a number"),
-        ({"weights": {"average": 1}}, "reward.weights.average: 1 is not true or false"),
+        ({"weights": {"wrongs": -1}}, "reward.weights.wrongs: unknown key; did you mean wrong?"),
+        ({"weights": {"wrong": 1}}, "reward.weights.wrong: 1 is greater than the maximum of 0"),
+        ({"weights": {"exact": -5}}, "reward.weights.exact: -5 is less than the minimum of 0"),
+        (
+            {"weights": {"exact": math.nan}},
+            "reward.weights.exact: nan: .* finite number",
+        ),
+        ({"weights": {"exact": "5"}}, "reward.weights.exact: '5' is not of type 'number'"),
+        ({"weights": {"exact": True}}, "reward.weights.exact: True is not of type 'number'"),
+        ({"weights": {"average": 1}}, "reward.weights.average: 1 is not of type 'boolean'"),
     ],
 )
 def test_wrong_settings_are_named(options, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
         score(SILENCE, "2.color.cyan", **options)
     with pytest.raises(ConfigError, match=f"^{message}"):
-        accuracy_reward(**options)
-    with pytest.raises(ConfigError, match=f"^{message}"):
-        combined_reward(**options)
+        resolve_reward(**options)
+
+
+def test_an_unknown_preset_shows_before_training():
+    for function in (format_reward, accuracy_reward, combined_reward):
+        with pytest.raises(ConfigError, match="^reward.preset: 'stars' is not one of star,"):
+            function("stars")
 
 
 def test_a_truth_that_is_no_answer_is_named():
@@ -297,7 +305,7 @@ def test_trl_functions():
     assert format_reward()(messages, **columns) == [1, 0, 1]
     assert accuracy_reward()(messages, **columns) == [5, -1, None]
     assert combined_reward()(messages, **columns) == [6, -1, None]
-    assert combined_reward(weights=resolve_weights("binary"))(messages, **columns)[0] == 2
+    assert combined_reward(resolve_reward("binary"))(messages, **columns)[0] == 2
     names = [f().__name__ for f in (format_reward, accuracy_reward, combined_reward)]
     assert names == ["format_reward", "accuracy_reward", "combined_reward"]
     for function in (format_reward(), accuracy_reward(), combined_reward()):

@@ -14,7 +14,7 @@ from star_tvr.training.rows import RowReader
 from star_tvr.training.training_rows import build_rows
 from tests.training.discs import TRAIN, background, make_dataset
 
-COMPACT = PromptConfig("compact", "cell")
+COMPACT = PromptConfig(style="compact", location="cell")
 
 
 def table_of(dataset, split, views="split", completion=None, count=None, order="stored", **options):

@@ -3,7 +3,7 @@
 import pytest
 
 from star_tvr.training.answers import compose
-from star_tvr.training.config import Extra, PromptConfig, TraceConfig
+from star_tvr.training.config import ExtraRewards, PromptConfig, TraceConfig
 from star_tvr.training.pairs import choose_pairs
 from star_tvr.training.rows import RowReader
 from star_tvr.training.scene_rewards import (
@@ -15,12 +15,12 @@ from star_tvr.training.scene_rewards import (
 from star_tvr.training.trace_checker import check_trace
 from star_tvr.training.traces import write_trace
 
-FULL = TraceConfig("trace", boxes=True)
+FULL = TraceConfig(style="trace", boxes=True)
 
 
 @pytest.fixture(scope="module")
 def reader(dataset):
-    return RowReader(dataset, PromptConfig("compact", "cell"))
+    return RowReader(dataset, PromptConfig(style="compact", location="cell"))
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +94,10 @@ def columns(pairs):
 
 
 def test_the_functions_for_trl(reader, dataset):
-    assert extra_rewards(Extra(), reader.facts) == []
-    functions = extra_rewards(Extra(2.0, 0.5, 1.0), reader.facts)
+    assert extra_rewards(ExtraRewards(), reader.facts) == []
+    functions = extra_rewards(
+        ExtraRewards(reference=2.0, consistency=0.5, grounding=1.0), reader.facts
+    )
     names = [f.__name__ for f in functions]
     assert names == ["reference_reward", "consistency_reward", "grounding_reward"]
     pairs = choose_pairs(dataset, "cross-view/train", "all")[:4]  # three views, and a lone one

@@ -13,7 +13,9 @@ from star_tvr.training.trace_checker import MAX_READ, check_trace, overlap, reas
 from star_tvr.training.traces import write_trace
 from tests.training.discs import make_config, make_sample
 
-STYLES = [TraceConfig(style, boxes=b) for style in ("trace", "compact") for b in (False, True)]
+STYLES = [
+    TraceConfig(style=style, boxes=b) for style in ("trace", "compact") for b in (False, True)
+]
 
 
 def all_facts(preset, count):
@@ -64,36 +66,36 @@ def test_nothing_is_said_of_what_is_not_seen():
 def test_moves_out_and_in_are_told():
     texts = []
     for sample, facts in all_facts("view", 30):
-        texts.append(write_trace(facts, TraceConfig("trace"), 0, sample.id))
+        texts.append(write_trace(facts, TraceConfig(style="trace"), 0, sample.id))
     assert any("not in the second picture" in t for t in texts)
     assert any("not in the first picture" in t for t in texts)
 
 
 def test_the_wording_varies_and_is_a_function_of_the_seed():
     sample, facts = next(all_facts("star", 1))
-    texts = {write_trace(facts, TraceConfig("trace"), seed, sample.id) for seed in range(20)}
+    texts = {write_trace(facts, TraceConfig(style="trace"), seed, sample.id) for seed in range(20)}
     assert len(texts) > 15
-    again = {write_trace(facts, TraceConfig("trace"), seed, sample.id) for seed in range(20)}
+    again = {write_trace(facts, TraceConfig(style="trace"), seed, sample.id) for seed in range(20)}
     assert texts == again
-    assert write_trace(facts, TraceConfig("answer"), 0) == ""
+    assert write_trace(facts, TraceConfig(style="answer"), 0) == ""
 
 
 def test_the_former_name_of_a_style(write_config):
     config = load_train_config("sft", write_config(completion={"style": "looks"}))
-    assert config.completion == TraceConfig("attributes")
+    assert config.completion == TraceConfig(style="attributes")
 
 
 def test_the_length_is_limited():
     for sample, facts in all_facts("star", 12):
-        config = TraceConfig("trace", references=1, relations=1, objects=1)
+        config = TraceConfig(style="trace", references=1, relations=1, objects=1)
         report = check_trace(write_trace(facts, config, 0, sample.id), facts)
         for picture in (0, 1):
             relations = [s for s in report.statements if s.kind == "relation"]
             assert sum(s.picture == picture for s in relations) <= 1
         spoken = {i for s in report.statements for i in s.objects}
         assert len(spoken) <= len(facts.changed) + 1
-        full = write_trace(facts, TraceConfig("trace"), 0, sample.id)
-        compact = write_trace(facts, TraceConfig("compact"), 0, sample.id)
+        full = write_trace(facts, TraceConfig(style="trace"), 0, sample.id)
+        compact = write_trace(facts, TraceConfig(style="compact"), 0, sample.id)
         assert len(compact) < 0.8 * len(full)
 
 

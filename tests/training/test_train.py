@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +174,7 @@ EXAMPLES = sorted(set(FOLDER.glob("*.yaml")) - set(LAUNCHERS))
 def test_the_examples_are_valid(path, tmp_path):
     stages = load_stages("sft" if "sft" in path.stem else "grpo", path, ["use_cpu=true"])
     for stage in stages:
-        trainer_arguments(replace(stage, output_dir=tmp_path))
+        trainer_arguments(stage.model_copy(update={"output_dir": tmp_path}))
     assert len(stages) == 1 or [s.kind for s in stages] == ["sft", "grpo"]
     for line in path.read_text().splitlines():  # every value of the large ones has a source
         if path.stem.startswith("qwen") and line.strip().startswith(("learning_rate", "num_gen")):
@@ -314,7 +313,7 @@ def test_grpo_trains_adapters_on_the_right_rows(
 
 
 def rows_of(dataset):
-    reader = RowReader(dataset, PromptConfig("compact", "cell"))
+    reader = RowReader(dataset, PromptConfig(style="compact", location="cell"))
     return build_rows(reader, dataset.split("cross-view/train"))
 
 
