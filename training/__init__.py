@@ -4,6 +4,7 @@ Never imports bpy nor generator. The way of a run goes forward through these mod
 none imports a later one:
 
     answers          from a completion to triplets
+    assignment       which prediction is matched to which truth
     rewards          what they earn
     config           what a run is to do: the configuration, read
     parquet_dataset  an export in parquet as a data set
