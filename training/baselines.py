@@ -106,7 +106,7 @@ def _score(
     metrics = {
         key: estimate.value
         for key, estimate in report.overall.items()
-        if estimate.value is not None and key not in ("tacc_id", "tacc_ood", "compares_views")
+        if estimate.value is not None and key not in ("tacc_id", "tacc_ood")
     }
     return Baseline(name, title, metrics, sum(rewards) / len(rewards))
 

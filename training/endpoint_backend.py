@@ -172,6 +172,8 @@ class Client:
         self.reader = reader
         self.decoding = decoding
         self.key = api_key()
+        # The client's own retries know neither a limit of requests, nor a server that wants to be
+        # left alone by all of them, nor replies that hold no completion.
         self.client = AsyncOpenAI(
             base_url=endpoint.url, api_key=self.key, timeout=endpoint.timeout, max_retries=0
         )

@@ -4,7 +4,6 @@ Eleven of them are those of STAR-R1 (arXiv 2505.15804); Diff, NDiff, Acc and loo
 answer from the initial state as TRANCE (Hong et al., CVPR 2021) does. docs/metrics.md defines them.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -51,7 +50,6 @@ METRICS: Mapping[str, Metric] = {
     "loose_acc": Metric("loose Acc (replayed)"),
     "format": Metric("format rate"),
     "count_gap": Metric("n_pred - n_gt", percent=False, better=0),
-    "compares_views": Metric("compares views", better=0),
 }
 """All metrics by key; the first eleven are those of STAR-R1."""
 
@@ -165,7 +163,6 @@ def score_item(item: EvaluationItem) -> Result:
         "loose_acc": (loose, 1),
         "format": (parsed.format_ok, 1),
         "count_gap": (len(predictions) - len(truth), 1),
-        "compares_views": (compares_views(item.completion or ""), 1),
     }
     exact = set(readable)
     for attribute in ("color", "shape", "size", "material"):
@@ -192,34 +189,4 @@ def _but_for_moves(triplets: Iterable[Transformation]) -> Counter[tuple[int, str
     """The triplets in any order, moves without how they go: where they lead is what counts."""
     return Counter(
         (t.object, t.attribute, "" if t.attribute == "position" else t.value) for t in triplets
-    )
-
-
-_PICTURE = r"(?:image|picture|view|viewpoint|scene|state|photo|frame)"
-
-_FIRST = re.compile(
-    rf"\b(?:(?:initial|first|original)\s+(?:\w+\s+)?{_PICTURE}|{_PICTURE}\s+(?:1|one)|before)\b",
-    re.IGNORECASE,
-)
-
-_SECOND = re.compile(
-    rf"\b(?:(?:final|second|new)\s+(?:\w+\s+)?{_PICTURE}|{_PICTURE}\s+(?:2|two)|after)\b",
-    re.IGNORECASE,
-)
-
-_SENTENCE_END = re.compile(r"[.!?;](?=\s)|\n")
-
-
-def compares_views(completion: str) -> bool:
-    """Whether some sentence before the answer speaks of both pictures: a heuristic.
-
-    >>> compares_views("The cube left in the first image is the one behind in the second view.")
-    True
-    >>> compares_views("The first image shows a cube. The second image shows a sphere.")
-    False
-    """
-    reasoning = completion.partition("<answer>")[0]
-    return any(
-        _FIRST.search(sentence) and _SECOND.search(sentence)
-        for sentence in _SENTENCE_END.split(reasoning)
     )

@@ -22,7 +22,7 @@ from star_tvr.scenes.errors import ConfigError
 from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.config import read_yaml
 from star_tvr.schemas.dataset import dumps
-from star_tvr.schemas.files import read_text, write_whole
+from star_tvr.schemas.files import write_whole
 from star_tvr.schemas.folders import refuse_other, was_begun
 from star_tvr.training.config import STAGES, TrainConfig, base_model, resolve
 
@@ -145,8 +145,3 @@ def stored_training_config(folder: str | None) -> dict[str, Any] | None:
     inside = path.name == "base" or path.name.startswith("checkpoint-")
     run = path.parent if inside else path
     return read_yaml(run / "config.yaml") if (run / "config.yaml").is_file() else None
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `log.jsonl`, each a mapping with `step` and what was logged then."""
-    return [json.loads(line) for line in read_text(folder / "log.jsonl").splitlines()]

@@ -1,8 +1,10 @@
 """The small data set, tiny models to train on it, and configurations."""
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -69,3 +71,8 @@ def warm(tmp_path_factory, dataset) -> Callable[[str], Path]:
         return sft.run(write_document(root / f"{family}.yaml", dataset, values))
 
     return trained
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `log.jsonl`."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

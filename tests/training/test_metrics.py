@@ -20,7 +20,7 @@ from star_tvr.training.baselines import SILENCE, enumeration
 from star_tvr.training.bootstrap import bootstrap
 from star_tvr.training.comparison import WinCounts, compare
 from star_tvr.training.metric_tables import comparison_table, group_table, metrics_table
-from star_tvr.training.metrics import METRICS, EvaluationItem, compares_views, score_item
+from star_tvr.training.metrics import METRICS, EvaluationItem, score_item
 from star_tvr.training.metrics_report import objects_bin, pass_at_k, score_file, score_items
 
 WORLD = load_config("trance").world
@@ -162,9 +162,7 @@ def with_answer(items, answer_of):
 
 def test_the_truth_is_right_in_everything():
     report = score_items(with_answer(some_items(), lambda i: compose(i.truth)))
-    perfect = {key: 1.0 for key in METRICS} | dict.fromkeys(
-        ("diff", "ndiff", "count_gap", "compares_views"), 0.0
-    )
+    perfect = {key: 1.0 for key in METRICS} | dict.fromkeys(("diff", "ndiff", "count_gap"), 0.0)
     assert {k: e.value for k, e in report.overall.items()} == perfect
     for key, estimate in report.overall.items():
         assert (estimate.low, estimate.high) == (perfect[key], perfect[key])
@@ -291,22 +289,6 @@ def test_tables():
     text = console.export_text()
     assert "12 items" in text and "50.0" in text and "TAcc-OOD" in text and "+0.0" in text
     assert "without a prediction" not in text
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Object 2 is left of the cube in the first image and behind it in the second image.", 1),
-        ("In the initial view the cube is red; in the final view it is blue.", 0),
-        ("Before, it was red, and after the change it is blue.", 1),
-        ("IMAGE 1 has a cube where Image 2 has a sphere", 1),
-        ("The first object and the second object are red.", 0),
-        ("", 0),
-        ("<answer>first image second image</answer>", 0),
-    ],
-)
-def test_talk_of_both_views(text, expected):
-    assert compares_views(text) == bool(expected)
 
 
 def lines_of(dataset, split, answer_of):

@@ -22,8 +22,8 @@ from star_tvr.training.exports.export_dataset import export_dataset
 from star_tvr.training.local_backend import LocalModel
 from star_tvr.training.parquet_dataset import MANIFEST, SAMPLE, ParquetDataset, open_dataset
 from star_tvr.training.rows import RowReader
-from star_tvr.training.run_folder import read_log
 from star_tvr.training.training_rows import build_rows, stream_rows
+from tests.training.conftest import read_log
 from tests.training.discs import TRAIN
 
 SPLIT = "cross-view/train"

@@ -13,7 +13,7 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
 from star_tvr.training import sft
-from star_tvr.training.run_folder import read_log
+from tests.training.conftest import read_log
 
 # Every process has a random generator of its own, so what it samples depends on how many there
 # are. Here a draw depends on the completion's place in the whole batch, and on nothing else.

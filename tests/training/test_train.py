@@ -20,10 +20,10 @@ from star_tvr.training.config import TINY, Lora, PromptConfig, load_stages, load
 from star_tvr.training.errors import TrainingError
 from star_tvr.training.initial_model import load_initial_model
 from star_tvr.training.rows import RowReader
-from star_tvr.training.run_folder import last_checkpoint, open_run, read_log
+from star_tvr.training.run_folder import last_checkpoint, open_run
 from star_tvr.training.training_rows import build_rows
 from star_tvr.training.trl_arguments import trainer_arguments
-from tests.training.conftest import SFT
+from tests.training.conftest import SFT, read_log
 from tests.training.discs import TRAIN, background
 
 GRPO: dict[str, Any] = {

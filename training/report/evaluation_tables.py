@@ -123,8 +123,6 @@ def answer_statistics(evaluations: Sequence[Evaluation]) -> list[ReportTable]:
         "enumerates: n_pred > 2 n_gt": lambda r: len(r.predictions) > 2 * len(r.truth),
         "names a triplet twice": lambda r: len(set(r.predictions)) < len(r.predictions),
         "names what is no triplet": lambda r: any(not parse_triplet(p) for p in r.predictions),
-        "compares views, same view": lambda r: _looks_across(r, same=True),
-        "compares views, other view": lambda r: _looks_across(r, same=False),
     }
     tables = []
     for part in chunks([e for e in evaluations if e.report.results]):
@@ -145,12 +143,6 @@ def answer_statistics(evaluations: Sequence[Evaluation]) -> list[ReportTable]:
             rows.append(TableRow(f"characters in a completion, {label}", cells))
         tables.append(ReportTable([TableCell(e.name, e.split) for e in part], rows))
     return tables
-
-
-def _looks_across(result: Result, same: bool) -> float | None:
-    if (result.pair.initial == result.pair.final) != same:
-        return None
-    return result.value("compares_views")
 
 
 def lengths(results: Iterable[Result]) -> list[int]:
