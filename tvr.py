@@ -15,7 +15,9 @@ from star_tvr.extras import EXTRAS, require
 from star_tvr.scenes.errors import ParameterError, TvrError
 
 if TYPE_CHECKING:
+    from star_tvr.generator.gallery import ScoredAnswer
     from star_tvr.schemas.dataset import Dataset
+    from star_tvr.schemas.records import Pair
 
 app = typer.Typer(
     name="tvr",
@@ -297,7 +299,7 @@ def view(
 
     require("tvr view", "matplotlib")
     opened = _open(dataset)
-    said: dict[Any, Any] = {}
+    said: dict[Pair, ScoredAnswer] = {}
     if predictions is not None:
         from star_tvr.training.metrics_report import score_file
         from star_tvr.training.report.answer_gallery import judge

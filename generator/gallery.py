@@ -48,9 +48,9 @@ class ScoredAnswer(Protocol):
 
     Attributes:
         right: whether it is right; None if that is not known.
-        chips: its triplets and the true ones it missed: text; right, partly, wrong, missed or
+        triplets: its triplets and the true ones it missed: text; right, partly, wrong, missed or
             none; and words.
-        more: number of further predictions that have no chip.
+        more: number of further predictions that are not shown.
         reward: of the whole answer.
         text: what was said; None if nothing.
     """
@@ -58,7 +58,7 @@ class ScoredAnswer(Protocol):
     @property
     def right(self) -> bool | None: ...  # noqa: D102
     @property
-    def chips(self) -> Sequence[tuple[str, str, str]]: ...  # noqa: D102
+    def triplets(self) -> Sequence[tuple[str, str, str]]: ...  # noqa: D102
     @property
     def more(self) -> int: ...  # noqa: D102
     @property
@@ -137,7 +137,7 @@ class Gallery:
         if answer is not None:
             document["said"] = {
                 "right": answer.right,
-                "chips": [list(chip) for chip in answer.chips],
+                "chips": [list(chip) for chip in answer.triplets],
                 "more": answer.more,
                 "reward": answer.reward,
                 "text": answer.text,

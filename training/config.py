@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from star_tvr.extras import require
 from star_tvr.scenes.errors import ConfigError
@@ -34,6 +34,13 @@ from star_tvr.training.rewards import Matching, Reward, resolve_reward
 def _not_empty(value: object) -> object:
     if value == "":
         raise ValueError("is empty; name a folder")
+    return value
+
+
+def _scheme_and_name(value: str) -> str:
+    scheme, _, name = value.partition("/")
+    if not scheme or not name or "/" in name:
+        raise ValueError(f"{value!r} is not SCHEME/NAME, such as cross-view/train")
     return value
 
 
@@ -189,7 +196,7 @@ class TrainSettings(Settings):
     """Whether the hub may be asked for the model."""
     dataset: Folder
     """Folder of the data set, or of its export in parquet."""
-    split: Annotated[str, Field(pattern="^[^/]+/[^/]+$")]
+    split: Annotated[str, AfterValidator(_scheme_and_name)]
     """Such as `cross-view/train`."""
     output_dir: Folder
     """Folder of the run."""
