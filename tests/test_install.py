@@ -153,7 +153,7 @@ def test_the_core_is_light(core: Path, home: Path) -> None:
     assert not {name.lower() for name in EXTRAS} & names
 
 
-@pytest.mark.parametrize("module", ["answers", "rewards", "metrics", "prompts"])
+@pytest.mark.parametrize("module", ["answers", "rewards", "assignment", "prompts"])
 def test_the_examples_of_the_documentation_run(core: Path, home: Path, module: str) -> None:
     code = f"import doctest, star_tvr.training.{module} as m; print(doctest.testmod(m))"
     done = call(home, core / "python", "-c", code)
