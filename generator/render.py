@@ -20,6 +20,7 @@ from star_tvr.schemas.dataset import (
     sample_id,
 )
 from star_tvr.schemas.folders import refuse_other, was_begun
+from star_tvr.schemas.records import SCHEMA_VERSION
 
 DIGITS = 18
 """The longest number of a sample that is taken for one."""
@@ -133,9 +134,10 @@ def jobs_to_render(
         DataError: the folder's manifest is damaged.
     """
     Sampler.from_config(config)
-    if was_begun(out, "dataset.json"):  # what changes no sample may differ
-        former = Dataset.open(out).config.to_json()
-        refuse_other(out, former, config.to_json(), free=("num_samples", "tries"))
+    former = Dataset.open(out).manifest if was_begun(out, "dataset.json") else None
+    if former is not None:  # what changes no sample may differ
+        free = ("num_samples", "tries")
+        refuse_other(out, former.config.to_json(), config.to_json(), free)
     total = config.num_samples
     for index in only or ():
         if not 0 <= index < total:
@@ -146,7 +148,13 @@ def jobs_to_render(
             raise ParameterError("only", message, name)
     mine = range(total) if only is None else sorted(only)
     if force:
-        world = config.world
-        return [stored_job(out, index, world) for index in mine]
-    whole = {s for s in rendered(out) if (sample_folder(out, s) / "sample.json").is_file()}
-    return [RenderJob(index) for index in mine if sample_id(index) not in whole]
+        jobs = [stored_job(out, index, config.world) for index in mine]
+    else:
+        whole = {s for s in rendered(out) if (sample_folder(out, s) / "sample.json").is_file()}
+        jobs = [RenderJob(index) for index in mine if sample_id(index) not in whole]
+    if jobs and former is not None and former.schema_version != SCHEMA_VERSION:
+        raise ConfigError(
+            f"{out}: was begun by an earlier version, which chose other scenes (schema_version "
+            f"{former.schema_version}, now {SCHEMA_VERSION}); render to another folder"
+        )
+    return jobs

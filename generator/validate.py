@@ -16,7 +16,7 @@ from star_tvr.generator.appearance import check_appearance
 from star_tvr.generator.labels import image_labels
 from star_tvr.scenes.errors import DataError, TvrError
 from star_tvr.scenes.rules import Violation, violations
-from star_tvr.scenes.seeds import derive
+from star_tvr.scenes.seeds import derive, sample_seed
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import rasterize
 from star_tvr.schemas.checks import read_json
@@ -152,7 +152,10 @@ def _check_origin(dataset: Dataset, sample_id: str, sample: Sample) -> Iterator[
     config = dataset.config
     if sample.plan.preset != config.preset:
         yield "preset", f"is {sample.plan.preset}, but the data set's is {config.preset}"
-    if sample.plan.seed != derive(config.seed, "sample", int(sample_id)):
+    seed = sample_seed(config.scene_seed, int(sample_id))
+    if dataset.manifest.schema_version == 1:
+        seed = derive(config.seed, "sample", int(sample_id))
+    if sample.plan.seed != seed:
         yield "seed", "does not follow from the data set's seed and the number of the sample"
     size = (config.image.width, config.image.height)
     views = set()
@@ -183,6 +186,9 @@ def _check_stored_values(dataset: Dataset, sample: Sample) -> Iterator[Finding]:
     stored = read_json(dataset.folder(sample.id) / "sample.json")
     image = sample.images[0]
     derived = plan_to_json(sample.plan, dataset.world, image.width, image.height)
+    if stored["schema_version"] == 1:
+        for transformation in derived["transformations"]:
+            transformation.pop("equivalents", None)
     for key in ("states", "transformations", "answer", "cameras"):
         if stored[key] != derived[key]:
             yield Finding(sample.id, key, "does not follow from the rest of sample.json")

@@ -4,24 +4,31 @@ Every factor is randomised in permuted blocks: a block holds each of its values 
 shuffled by a hash of the seed. Where sample `i` stands in a block follows from `i` alone, so
 samples can be planned in any order and on any machine.
 
-The outermost blocks are over cells (visible objects, transformations). Within a cell a pattern of
-distinct (object, attribute) pairs is drawn and then shifted through all objects and all
-attributes at once, in the way of a Latin square; that balances both and keeps the pairs distinct.
-Values and kinds of moves have blocks of their own for each cell and attribute.
+The outermost blocks are over cells (visible objects, transformations). Within a cell the first
+transformation, the second and so on each have blocks of their own, of objects and of attributes
+apart, and each (cell, place, attribute) has its own blocks of values and of kinds of moves. So all
+of these are balanced, and none of them tells anything about another: what follows the first
+transformation of a sample is as open as if it were drawn by lot from all that is possible.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import lcm
 
+import numpy as np
+
 from star_tvr.scenes.errors import ConfigError
-from star_tvr.scenes.seeds import shuffled, stream
+from star_tvr.scenes.seeds import derive, shuffled, stream
 from star_tvr.scenes.transformations import Transformation
 
 Pairs = list[tuple[int, str]]
 """(object, attribute) of every transformation of a sample."""
 
 _MOVE_BLOCK = 48
+
+_SWAPS = 2000
+"""Swaps after which a block keeps a pair that is there twice; only very full cells need as many."""
 
 
 @dataclass(frozen=True)
@@ -72,24 +79,21 @@ class Balance:
         block, place = divmod(index, len(self.cells()))
         cell = self._cell_order(block)[place]
         visible, total = cell[0], self._total(cell[0], index)
-        pairs, uses = self._pairs(cell, block)
-        positions = [
-            uses[attribute] + sum(a == attribute for _, a in pairs[:k])
-            for k, (_, attribute) in enumerate(pairs)
-        ]
-        moves = self._moves(cell, pairs, positions, total - visible)
+        pairs = self._pairs(cell, block, index)
+        turn = block // len(self.attributes)  # so often a place had each attribute before
+        moves = self._moves(cell, pairs, turn, total - visible, index)
         leaving = {o for (o, _), m in zip(pairs, moves, strict=True) if m == "out"}
-        pairs = self._relocated(pairs, leaving, visible) or pairs
+        pairs = self._relocated(pairs, leaving, visible, index) or pairs
         hidden = iter(shuffled(total - visible, self.seed, "entering", index))
         transformations: list[Transformation] = []
-        for (target, attribute), position, kind in zip(pairs, positions, moves, strict=True):
+        for k, ((target, attribute), kind) in enumerate(zip(pairs, moves, strict=True)):
             target = visible + next(hidden) if kind == "in" else target
             earlier = tuple(
                 (t.attribute, t.value)
                 for t in transformations
                 if t.object == target and t.attribute != "position"
             )
-            value = self._value(attribute, position, (*cell, attribute), earlier)
+            value = self._value(attribute, turn, (*cell, k, attribute), earlier)
             transformations.append(Transformation(target, attribute, value))
         return Task(visible, total, tuple(transformations), moves)
 
@@ -140,33 +144,18 @@ class Balance:
         allowed = set(cells)
         return [cell for cell in walk if cell in allowed]
 
-    def _pairs(self, cell: tuple[int, int], occurrence: int) -> tuple[Pairs, dict[str, int]]:
-        """The (object, attribute) pairs of one sample of a cell.
-
-        Also how often each attribute was used in the cell's earlier samples; the sample is number
-        `occurrence` of its cell.
-        """
+    def _pairs(self, cell: tuple[int, int], occurrence: int, index: int) -> Pairs:
+        """The (object, attribute) pairs of sample `index`, number `occurrence` of its cell."""
         visible, count = cell[0] - self.fixed, cell[1]
         kinds = len(self.attributes)
-        period = lcm(visible, kinds)
-        block, place = divmod(occurrence, period)
-        chosen = stream(self.seed, "pairs", *cell, block).choice(visible * kinds, count, False)
-        pattern = [divmod(int(p), kinds) for p in chosen]
-        objects = shuffled(visible, self.seed, "object shift", *cell, block)
-        attributes = shuffled(kinds, self.seed, "attribute shift", *cell, block)
-        pairs = [
-            (
-                (o + objects[place % visible]) % visible,
-                self.attributes[(a + attributes[place % kinds]) % kinds],
-            )
-            for o, a in pattern
-        ]
-        # Every whole period uses every attribute equally often.
-        uses = dict.fromkeys(self.attributes, block * period * count // kinds)
-        for earlier in range(place):
-            for _, a in pattern:
-                uses[self.attributes[(a + attributes[earlier % kinds]) % kinds]] += 1
-        return pairs, uses
+        block, place = divmod(occurrence, lcm(visible, kinds))
+        pairs = _distinct_pairs(visible, kinds, count, derive(self.seed, "pairs", *cell, block))
+        chosen = list(dict.fromkeys(pairs[place]))
+        if len(chosen) < count:  # a very full cell: what is there twice gives way to what is not
+            rest = shuffled(visible * kinds, self.seed, "rest", index)
+            free = [p for p in (divmod(k, kinds) for k in rest) if p not in chosen]
+            chosen += free[: count - len(chosen)]
+        return [(o, self.attributes[a]) for o, a in chosen]
 
     def _value(
         self,
@@ -189,7 +178,7 @@ class Balance:
         raise ConfigError(f"world.constraints: no {attribute} can be given to an object")
 
     def _moves(
-        self, cell: tuple[int, int], pairs: Pairs, positions: list[int], hidden: int
+        self, cell: tuple[int, int], pairs: Pairs, turn: int, hidden: int, index: int
     ) -> tuple[str | None, ...]:
         """The kind of move of every pair: the one whose turn it is, or the next that is possible.
 
@@ -199,16 +188,16 @@ class Balance:
         block = self._move_block(self._cell_moves(cell))
         kinds: list[str | None] = []
         leaving: set[int] = set()
-        for (target, attribute), position in zip(pairs, positions, strict=True):
+        for k, (target, attribute) in enumerate(pairs):
             if attribute != "position":
                 kinds.append(None)
                 continue
             possible = {
                 "inner": True,
-                "out": self._relocated(pairs, leaving | {target}, cell[0]) is not None,
+                "out": self._relocated(pairs, leaving | {target}, cell[0], index) is not None,
                 "in": kinds.count("in") < hidden,
             }
-            due = self._from_blocks(block, position, "move", *cell)
+            due = self._from_blocks(block, turn, "move", *cell, k)
             order = (due, *reversed(self.moves))  # inner, always possible, comes last
             kind = next((k for k in order if possible[k]), None)
             if kind is None:
@@ -222,14 +211,13 @@ class Balance:
             kinds.append(kind)
         return tuple(kinds)
 
-    def _relocated(self, pairs: Pairs, leaving: set[int], visible: int) -> Pairs | None:
+    def _relocated(self, pairs: Pairs, leaving: set[int], visible: int, index: int) -> Pairs | None:
         """The pairs with nothing else happening to the leaving objects; None if impossible."""
-        objects = visible - self.fixed
         result: Pairs = [(o, a) for o, a in pairs if o not in leaving or a == "position"]
         moved = {}
+        others = shuffled(visible - self.fixed, self.seed, "instead", index)
         for o, a in pairs:
             if o in leaving and a != "position":
-                others = ((o + d) % objects for d in range(1, objects))
                 new = next((k for k in others if k not in leaving and (k, a) not in result), None)
                 if new is None:
                     return None
@@ -275,3 +263,36 @@ class Balance:
         """What is at `position` of the endless row of permuted blocks that `key` names."""
         number, place = divmod(position, len(block))
         return block[shuffled(len(block), self.seed, *key, number)[place]]
+
+
+@lru_cache(4096)
+def _distinct_pairs(
+    objects: int, attributes: int, count: int, seed: int
+) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """Pairs (object, attribute) of the samples of a block, as far as possible distinct in each.
+
+    Each of a sample's `count` places goes through blocks of all objects and blocks of all
+    attributes. A pair that a sample has already is exchanged for one drawn from all pairs: its
+    object and its attribute are swapped with those samples of their blocks that have the drawn
+    ones. So each pair of a sample is as likely as any other, whatever its other pairs are.
+    """
+    length = lcm(objects, attributes)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    samples: list[list[tuple[int, int]]] = [[] for _ in range(length)]
+    for _ in range(count):
+        lines = [
+            [int(v) for _ in range(length // size) for v in rng.permutation(size)]
+            for size in (objects, attributes)
+        ]
+        for _ in range(_SWAPS):
+            twice = [n for n in range(length) if (lines[0][n], lines[1][n]) in samples[n]]
+            if not twice:
+                break
+            n = twice[int(rng.integers(len(twice)))]
+            drawn = divmod(int(rng.integers(objects * attributes)), attributes)
+            for line, size, value in zip(lines, (objects, attributes), drawn, strict=True):
+                m = line.index(value, n - n % size)
+                line[n], line[m] = line[m], line[n]
+        for n, pair in enumerate(zip(*lines, strict=True)):
+            samples[n].append(pair)
+    return tuple(map(tuple, samples))

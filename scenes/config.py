@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from star_tvr.scenes.cameras import Camera
 from star_tvr.scenes.errors import TvrError
 from star_tvr.scenes.rules import sees_area
+from star_tvr.scenes.seeds import derive
 from star_tvr.scenes.settings import (
     Distinct,
     Flag,
@@ -37,6 +38,10 @@ Bounces = Annotated[Integer, Field(ge=0, le=1024)]
 
 SPECIAL_CAMERAS = {"initial": ("random",), "final": ("orbit", "random", "same")}
 """What may stand in `cameras.initial` and `cameras.final` besides the names of cameras."""
+
+
+SCENE_KEYS = ("world", "objects", "transformations", "cameras", "lights", "visibility")
+"""Keys of a configuration that make a scene what it is; the others say how it is drawn."""
 
 
 class ObjectsConfig(Settings):
@@ -177,6 +182,9 @@ class VisibilityConfig(Settings):
 
     min_pixels: Annotated[Integer, Field(ge=0, le=320 * 240)] = 150
     """Least visible pixels of a transformed object in every view, counted at 320 x 240."""
+    unbiased: Flag = False
+    """Ask it of every object, in its smallest form and with all others in their largest, and leave
+    every object room to grow. Then nothing about a scene tells what changes in it."""
 
 
 class ImageConfig(Settings):
@@ -276,6 +284,16 @@ class DatasetConfig(Settings):
     tries: Annotated[Integer, Field(ge=1, le=1_000_000)] = 200
     """Layouts tried for one sample before it is given up."""
 
+    @property
+    def scene_seed(self) -> int:
+        """What all choices of plans are drawn from: `seed`, and every key that makes a scene.
+
+        So two configurations share no scene, whatever their seeds; and a scene stays what it is in
+        another size, quality or number of samples.
+        """
+        recipe = self.model_dump_json(by_alias=True, include=set(SCENE_KEYS), exclude_defaults=True)
+        return derive(self.seed, "scenes", recipe)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         world = self.world
@@ -283,6 +301,9 @@ class DatasetConfig(Settings):
             if attribute in self.transformations.attributes and len(world.values(attribute)) < 2:
                 why = f"needs two entries, or {attribute} cannot change"
                 refuse(f"world.{attribute}s", why)
+        if self.visibility.unbiased and "position" in self.transformations.attributes:
+            why = "cannot be true where position may change: where a move can go tells which it is"
+            refuse("visibility.unbiased", why)
         for values in self.objects.fixed:
             world.check_values("objects.fixed", values)
         for name, named in self.cameras.named.items():

@@ -4,7 +4,7 @@ A rule returns what breaks it, so an empty result means that it holds. Sources: 
 al., CVPR 2021, section 4, and the settings of its published generator.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -13,6 +13,7 @@ import numpy as np
 from star_tvr.scenes.cameras import Camera
 from star_tvr.scenes.errors import DataError
 from star_tvr.scenes.plan import Plan
+from star_tvr.scenes.shapes import Shape
 from star_tvr.scenes.states import SceneObject, State, visible_objects
 from star_tvr.scenes.transformations import Transformation, TripletError
 from star_tvr.scenes.visibility import draw_order, reference_size, silhouettes, visible_pixels
@@ -117,6 +118,44 @@ def hidden_changes(
             if obj.index in changed and visible_pixels(k, shapes, order) < min_pixels:
                 hidden.append((state_name, name, obj.index))
     return hidden
+
+
+def hidden_in_some_form(
+    state: State,
+    cameras: Iterable[Camera],
+    world: World,
+    min_pixels: int,
+    width: int,
+    height: int,
+) -> list[int]:
+    """The objects that show fewer than `min_pixels` to a camera in some form that they could take.
+
+    Each has every shape in the smallest size, and all others are cylinders about their largest
+    form. So where none is hidden, none is after any changes but moves; and nothing in the answer
+    depends on which changes these are.
+
+    Args:
+        width, height: size of the images, for their proportions.
+    """
+    size = reference_size(width, height)
+    smallest, largest = (f(world.sizes, key=world.sizes.__getitem__) for f in (min, max))
+    tallest = 2 * max(shape.half_height for shape in world.shapes.values())
+    around = Shape(kind="prism", sides=64, height=tallest, bevel=0.005)
+    bounded = world.model_copy(update={"shapes": {**world.shapes, "": around}})
+    seen = visible_objects(state, world)
+    others = tuple(replace(o, shape="", size=largest) for o in seen)
+    forms = [tuple(replace(o, shape=s, size=smallest) for o in seen) for s in world.shapes]
+    hidden = set()
+    for camera in cameras:
+        scenes = [(objects, camera) for objects in (others, *forms)]
+        hiding, *shown = silhouettes(scenes, bounded, *size)
+        order = draw_order(others, camera, bounded)
+        for outlines in shown:
+            for k, obj in enumerate(seen):
+                mixed = [*hiding[:k], outlines[k], *hiding[k + 1 :]]
+                if visible_pixels(k, mixed, order) < min_pixels:
+                    hidden.add(obj.index)
+    return sorted(hidden)
 
 
 def same_state(first: State, second: State) -> bool:

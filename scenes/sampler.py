@@ -17,8 +17,8 @@ from star_tvr.scenes.cameras import Camera, angle_between
 from star_tvr.scenes.config import DatasetConfig, LightVariationConfig, ShellConfig
 from star_tvr.scenes.errors import ConfigError, PlanError
 from star_tvr.scenes.plan import Light, Plan
-from star_tvr.scenes.rules import hidden_changes
-from star_tvr.scenes.seeds import derive, stream
+from star_tvr.scenes.rules import hidden_changes, hidden_in_some_form
+from star_tvr.scenes.seeds import sample_seed, stream
 from star_tvr.scenes.states import SceneObject, State, on_grid
 from star_tvr.scenes.transformations import apply, move
 from star_tvr.scenes.world import APPEARANCE, World
@@ -31,6 +31,8 @@ Steps = tuple[tuple[str, str], ...]
 Triple = tuple[float, float, float]
 
 CAMERA_TRIES = 100
+MOST_MOVES = 50
+"""Moves of objects that could be hidden, until a layout is given up."""
 
 _CURES = {
     "no-overlap": "ask for fewer or smaller objects",
@@ -68,7 +70,7 @@ class Sampler:
         combinations = lru_cache(1024)(partial(_combinations, world))
         objects, changes = config.objects, config.transformations
         balance = Balance(
-            seed=config.seed,
+            seed=config.scene_seed,
             visible=objects.visible,
             total=objects.total,
             count=changes.count,
@@ -92,7 +94,7 @@ class Sampler:
         Raises:
             PlanError: no layout was found in the allowed number of tries.
         """
-        seed = derive(self.config.seed, "sample", index)
+        seed = sample_seed(self.balance.seed, index)
         task = self.balance.task(index)
         failures: Counter[str] = Counter()
         for attempt in range(self.config.tries):
@@ -117,6 +119,8 @@ class Sampler:
                 for camera in finals
             )
         initial = self._place(task, self._attributes(task, rng), rng)
+        if self.config.visibility.unbiased:
+            initial = self._uncovered(initial, cameras.values(), rng)
         final = initial
         for transformation in task.transformations:
             final = apply(final, transformation, self.world)
@@ -133,9 +137,10 @@ class Sampler:
             final=final,
             transformations=task.transformations,
         )
-        image = self.config.image
-        least = self.config.visibility.min_pixels
-        if hidden_changes(plan, self.world, least, image.width, image.height):
+        image, visibility = self.config.image, self.config.visibility
+        if not visibility.unbiased and hidden_changes(
+            plan, self.world, visibility.min_pixels, image.width, image.height
+        ):
             raise Rejected("observable")
         return plan
 
@@ -173,6 +178,9 @@ class Sampler:
         """
         tracks = [_track(k, attributes[k], task, self.world) for k in range(task.total)]
         changes = Counter(t.object for t in task.transformations)
+        if self.config.visibility.unbiased:  # as if any of them could change in any way
+            tracks = [_Track((max(self.world.sizes.values()),), ((0.0, 0.0),))] * task.total
+            changes.clear()
         tie = rng.permutation(task.total)
         order = sorted(
             range(task.total), key=lambda k: (-max(tracks[k].radii), -changes[k], tie[k])
@@ -198,6 +206,24 @@ class Sampler:
             )
             for k in range(task.total)
         )
+
+    def _uncovered(self, state: State, cameras: Iterable[Camera], rng: Rng) -> State:
+        """Move objects that could be hidden to other places until none could.
+
+        Raises:
+            Rejected: it took too many moves.
+        """
+        world, image, least = self.world, self.config.image, self.config.visibility.min_pixels
+        apart = (2 * max(world.sizes.values()) + world.gap - 1e-9) ** 2
+        for _ in range(MOST_MOVES):
+            hidden = hidden_in_some_form(state, cameras, world, least, image.width, image.height)
+            if not hidden:
+                return state
+            k = hidden[int(rng.integers(len(hidden)))]
+            circles = [(o.x, o.y, apart) for o in state if o.index != k]
+            x, y = _Zone(world, True, None, (0.0, 0.0)).draw(circles, rng)
+            state = tuple(replace(o, x=x, y=y) if o.index == k else o for o in state)
+        raise Rejected("observable")
 
     def _cameras(self, rng: Rng) -> tuple[dict[str, Camera], tuple[tuple[str, str], ...]]:
         """The cameras of a sample and its images in the order of rendering."""

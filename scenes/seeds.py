@@ -23,6 +23,11 @@ def derive(seed: int, *keys: Key) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
+def sample_seed(seed: int, index: int) -> int:
+    """The seed of sample `index`; below 2^53, so that every reader of JSON keeps it exactly."""
+    return derive(seed, "sample", index) >> 11
+
+
 def stream(seed: int, *keys: Key) -> np.random.Generator:
     """An independent random generator for `(seed, *keys)`."""
     return np.random.Generator(np.random.PCG64(derive(seed, *keys)))

@@ -1,8 +1,9 @@
 """Transformations as triplets (object, attribute, value), their text form and their effect."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from star_tvr.scenes.errors import TvrError
@@ -16,11 +17,19 @@ class TripletError(TvrError):
 
 @dataclass(frozen=True, order=True)
 class Transformation:
-    """`value` of a position is a direction and a number of steps, such as `front-left.2`."""
+    """A triplet.
+
+    Attributes:
+        object: index.
+        attribute: what changes.
+        value: of a position a direction and a number of steps, such as `front-left.2`.
+        equivalents: other values that lead to the same pictures, where they were looked for.
+    """
 
     object: int
     attribute: str
     value: str
+    equivalents: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         return f"{self.object}.{self.attribute}.{self.value}"
@@ -102,3 +111,33 @@ def replay(
     for transformation in transformations:
         states.append(apply(states[-1], transformation, world))
     return tuple(states)
+
+
+def same_place(first: SceneObject, second: SceneObject, world: World) -> bool:
+    """Whether pictures show two objects at one place; all places out of sight are one (TRANCE)."""
+    if (first.x, first.y) == (second.x, second.y):
+        return True
+    return not (first.visible(world) or second.visible(world))
+
+
+def with_equivalents(
+    initial: State, transformations: Iterable[Transformation], world: World
+) -> tuple[Transformation, ...]:
+    """The transformations with their `equivalents`: any move out of the picture is as good.
+
+    An object that moves several times, as TRANCE allows, has none.
+    """
+    listed = tuple(transformations)
+    moves = Counter(t.object for t in listed if t.attribute == "position")
+    found = []
+    for t in listed:
+        values: tuple[str, ...] = ()
+        if t.attribute == "position" and moves[t.object] == 1:
+            start = initial[t.object]
+            end = transform(start, t.attribute, t.value, world)
+            others = (v for v in world.values("position") if v != t.value)
+            values = tuple(
+                v for v in others if same_place(transform(start, "position", v, world), end, world)
+            )
+        found.append(replace(t, equivalents=values))
+    return tuple(found)

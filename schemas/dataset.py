@@ -41,12 +41,14 @@ class Manifest:
         versions: of the programs that made it.
         counts: of `samples` and, where every sample has as many, of `images`.
         source: where an imported data set comes from; None for one that was rendered.
+        schema_version: of the format, and of how scenes follow from the configuration.
     """
 
     config: DatasetConfig
     versions: Mapping[str, str]
     counts: Mapping[str, int]
     source: Mapping[str, Any] | None = None
+    schema_version: int = SCHEMA_VERSION
 
     @classmethod
     def of(
@@ -80,12 +82,18 @@ class Manifest:
             config = DatasetConfig.parse(document["config"], f"{path}: config")
         except ConfigError as problem:
             raise DataError(str(problem)) from None
-        return cls(config, document["versions"], document["counts"], document.get("source"))
+        return cls(
+            config,
+            document["versions"],
+            document["counts"],
+            document.get("source"),
+            document["schema_version"],
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The content of `dataset.json`."""
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": self.schema_version,
             "config": self.config.to_json(),
             "seed": self.config.seed,
             "versions": dict(self.versions),

@@ -7,10 +7,11 @@ from typing import Any
 from star_tvr.scenes.cameras import Camera
 from star_tvr.scenes.plan import Light, Plan
 from star_tvr.scenes.states import SceneObject, State
-from star_tvr.scenes.transformations import Transformation, answer_text
+from star_tvr.scenes.transformations import Transformation, answer_text, with_equivalents
 from star_tvr.scenes.world import World
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of what is written. Version 1 chose other scenes, and its transformations have no equivalents."""
 
 Relations = Mapping[str, Mapping[int, tuple[int, ...]]]
 
@@ -187,8 +188,9 @@ def plan_to_json(plan: Plan, world: World, width: int, height: int) -> dict[str,
                 "attribute": t.attribute,
                 "before": _before(plan, k, world),
                 "value": t.value,
+                **({"equivalents": list(t.equivalents)} if t.equivalents else {}),
             }
-            for k, t in enumerate(plan.transformations)
+            for k, t in enumerate(with_equivalents(plan.initial, plan.transformations, world))
         ],
         "answer": answer_text(plan.transformations),
         "images": [{"state": state, "camera": camera} for state, camera in plan.views],
