@@ -13,7 +13,7 @@ transformation of a sample is as open as if it were drawn by lot from all that i
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import lcm
 
 import numpy as np
@@ -76,7 +76,7 @@ class Balance:
 
     def task(self, index: int) -> Task:
         """The task of sample `index`; a pure function of the data set's factors."""
-        block, place = divmod(index, len(self.cells()))
+        block, place = divmod(index, len(self.cells))
         cell = self._cell_order(block)[place]
         visible, total = cell[0], self._total(cell[0], index)
         pairs = self._pairs(cell, block, index)
@@ -97,6 +97,7 @@ class Balance:
             transformations.append(Transformation(target, attribute, value))
         return Task(visible, total, tuple(transformations), moves)
 
+    @cached_property
     def cells(self) -> list[tuple[int, int]]:
         """All (visible objects, transformations) for which distinct pairs exist.
 
@@ -128,7 +129,7 @@ class Balance:
 
     def _cell_order(self, block: int) -> list[tuple[int, int]]:
         """The cells in an order whose every stretch is nearly balanced in both numbers."""
-        cells = self.cells()
+        cells = self.cells
         rows = sorted({v for v, _ in cells})
         columns = sorted({c for _, c in cells})
         row_order = shuffled(len(rows), self.seed, "visible", block)
@@ -241,11 +242,13 @@ class Balance:
         Cells where a kind is missing have the others evenly. Cells where all are possible make up
         for it, so that all kinds are equally frequent in the whole data set.
         """
-        if len(kinds) < len(self.moves):
-            return kinds
+        return kinds if len(kinds) < len(self.moves) else self._even_moves
+
+    @cached_property
+    def _even_moves(self) -> tuple[str, ...]:
         share = dict.fromkeys(self.moves, 0.0)
         rest = 0.0
-        for cell in self.cells():
+        for cell in self.cells:
             here = self._cell_moves(cell)
             if len(here) == len(self.moves):
                 rest += cell[1]
@@ -257,7 +260,7 @@ class Balance:
             kind: round(_MOVE_BLOCK * w / max(sum(wanted.values()), 1e-9))
             for kind, w in wanted.items()
         }
-        return tuple(kind for kind, number in times.items() for _ in range(number)) or kinds
+        return tuple(kind for kind, number in times.items() for _ in range(number)) or self.moves
 
     def _from_blocks(self, block: Sequence[str], position: int, *key: int | str) -> str:
         """What is at `position` of the endless row of permuted blocks that `key` names."""

@@ -473,7 +473,7 @@ def _refuse_full_area(world: World, balance: Balance) -> None:
     Circles that keep their distance cover at most pi / sqrt(12) of a plane; half a circle may
     reach over each edge of the area.
     """
-    balance.cells()
+    _ = balance.cells  # refuses numbers of changes that cannot be
     radius = min(world.sizes.values()) + world.gap / 2
     room = (2 * world.visible_area + 2 * radius) ** 2 * np.pi / np.sqrt(12)
     most = int(room / (np.pi * radius**2))
