@@ -16,7 +16,13 @@ from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.shapes import Shape
 from star_tvr.scenes.states import SceneObject, State, visible_objects
 from star_tvr.scenes.transformations import Transformation, TripletError
-from star_tvr.scenes.visibility import draw_order, reference_size, silhouettes, visible_pixels
+from star_tvr.scenes.visibility import (
+    Silhouette,
+    draw_order,
+    reference_size,
+    silhouettes,
+    visible_pixels,
+)
 from star_tvr.scenes.world import APPEARANCE, MOST_OBJECTS, World
 
 
@@ -127,6 +133,7 @@ def hidden_in_some_form(
     min_pixels: int,
     width: int,
     height: int,
+    known: dict[tuple[SceneObject, Camera], Silhouette] | None = None,
 ) -> list[int]:
     """The objects that show fewer than `min_pixels` to a camera in some form that they could take.
 
@@ -136,8 +143,9 @@ def hidden_in_some_form(
 
     Args:
         width, height: size of the images, for their proportions.
+        known: outlines that were measured before; new ones are added.
     """
-    size = reference_size(width, height)
+    known = {} if known is None else known
     smallest, largest = (f(world.sizes, key=world.sizes.__getitem__) for f in (min, max))
     tallest = 2 * max(shape.half_height for shape in world.shapes.values())
     around = Shape(kind="prism", sides=64, height=tallest, bevel=0.005)
@@ -145,14 +153,18 @@ def hidden_in_some_form(
     seen = visible_objects(state, world)
     others = tuple(replace(o, shape="", size=largest) for o in seen)
     forms = [tuple(replace(o, shape=s, size=smallest) for o in seen) for s in world.shapes]
+    cameras = list(cameras)
+    needed = [(o, c) for c in cameras for objects in (others, *forms) for o in objects]
+    new = [pair for pair in needed if pair not in known]
+    outlines = silhouettes([((o,), c) for o, c in new], bounded, *reference_size(width, height))
+    known.update(zip(new, (outline for (outline,) in outlines), strict=True))
     hidden = set()
     for camera in cameras:
-        scenes = [(objects, camera) for objects in (others, *forms)]
-        hiding, *shown = silhouettes(scenes, bounded, *size)
+        hiding = [known[o, camera] for o in others]
         order = draw_order(others, camera, bounded)
-        for outlines in shown:
-            for k, obj in enumerate(seen):
-                mixed = [*hiding[:k], outlines[k], *hiding[k + 1 :]]
+        for objects in forms:
+            for k, obj in enumerate(objects):
+                mixed = [*hiding[:k], known[obj, camera], *hiding[k + 1 :]]
                 if visible_pixels(k, mixed, order) < min_pixels:
                     hidden.add(obj.index)
     return sorted(hidden)

@@ -21,6 +21,7 @@ from star_tvr.scenes.rules import hidden_changes, hidden_in_some_form
 from star_tvr.scenes.seeds import sample_seed, stream
 from star_tvr.scenes.states import SceneObject, State, on_grid
 from star_tvr.scenes.transformations import apply, move
+from star_tvr.scenes.visibility import Silhouette
 from star_tvr.scenes.world import APPEARANCE, World
 
 Rng = np.random.Generator
@@ -215,8 +216,10 @@ class Sampler:
         """
         world, image, least = self.world, self.config.image, self.config.visibility.min_pixels
         apart = (2 * max(world.sizes.values()) + world.gap - 1e-9) ** 2
+        size = image.width, image.height
+        known: dict[tuple[SceneObject, Camera], Silhouette] = {}
         for _ in range(MOST_MOVES):
-            hidden = hidden_in_some_form(state, cameras, world, least, image.width, image.height)
+            hidden = hidden_in_some_form(state, cameras, world, least, *size, known)
             if not hidden:
                 return state
             k = hidden[int(rng.integers(len(hidden)))]
