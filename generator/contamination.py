@@ -97,7 +97,5 @@ def _facts(plan: Plan) -> tuple[bytes, bytes, bytes]:
 
 def _tail(found: int, expected: float) -> float:
     """The probability of as many or more, if they come at random (Poisson)."""
-    below = (
-        math.exp(k * math.log(expected) - expected - math.lgamma(k + 1)) for k in range(found)
-    )
+    below = (math.exp(k * math.log(expected) - expected - math.lgamma(k + 1)) for k in range(found))
     return max(0.0, 1 - sum(below)) if expected > 0 else 0.0

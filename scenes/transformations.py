@@ -58,6 +58,14 @@ def answer_text(transformations: Iterable[Transformation]) -> str:
     return ", ".join(str(t) for t in transformations)
 
 
+def canonical_order(transformations: Iterable[Transformation]) -> list[Transformation]:
+    """By object, and of one object color, shape, size, material, position: what SFT teaches.
+
+    Answers are right in any order. Here objects are named as prompts list them.
+    """
+    return sorted(transformations, key=lambda t: (t.object, ATTRIBUTES.index(t.attribute)))
+
+
 def move(value: str, world: World) -> tuple[float, float]:
     """The displacement (dx, dy), in Blender units, that a position value stands for.
 

@@ -203,7 +203,8 @@ def rules(world: World, changes: TransformationsConfig, initial: Camera) -> list
         steps = " or ".join(str(n) for n in world.steps)
         lines.append(
             f"position: a direction ({', '.join(world.directions)}) and a number of steps "
-            f"({steps}), for example {world.values('position')[0]}"
+            f"({steps}) of {world.step:g} units, for example {world.values('position')[0]}; sizes "
+            f"are radii of {', '.join(f'{r:g} ({name})' for name, r in world.sizes.items())} units"
         )
         if abs(initial.azimuth) > FACING:
             lines.append(
@@ -211,11 +212,28 @@ def rules(world: World, changes: TransformationsConfig, initial: Camera) -> list
                 f"{abs(initial.azimuth):.0f} degrees to the "
                 f"{'right' if initial.azimuth > 0 else 'left'} of its front."
             )
+    lines.append(visibility_rules(changes))
     lines.append(
-        "Write each change as index.attribute.value and separate them by commas, for example "
-        f"<answer>{example_answer(world, attributes)}</answer>."
+        "Write each change as index.attribute.value and separate them by commas, in "
+        f"any order, for example <answer>{example_answer(world, attributes)}</answer>."
     )
     return lines
+
+
+def visibility_rules(changes: TransformationsConfig) -> str:
+    """The sentences about what can be seen of a change.
+
+    >>> visibility_rules(TransformationsConfig(attributes=("color",)))
+    'Every object that changes can be seen in both pictures.'
+    """
+    crossing = [kind for kind in ("out", "in") if kind in changes.moves]
+    if "position" not in changes.attributes or not crossing:
+        return "Every object that changes can be seen in both pictures."
+    words = " or ".join({"out": "leaves the picture", "in": "enters it"}[k] for k in crossing)
+    return (
+        "Every object that changes can be seen in both pictures, but for one that "
+        f"{words}, which changes in nothing else."
+    )
 
 
 def example_answer(world: World, attributes: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from PIL import ImageOps
 
 from star_tvr.scenes.seeds import stream
-from star_tvr.scenes.transformations import answer_text
+from star_tvr.scenes.transformations import answer_text, canonical_order
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import PAIR_KEYS, Pair, Sample
 from star_tvr.training.augment import mirror, renumber, reverse
@@ -117,7 +117,9 @@ class RowReader:
                 facts = facts_of(sample, pair, world, config)
                 keys = (stored.sample, stored.initial, stored.final, epoch)
                 thought = write_trace(facts, self.completion, self.seed, *keys)
-            row["completion"] = answer_completion(row["truth"], thought)
+            row["completion"] = answer_completion(
+                answer_text(canonical_order(sample.plan.transformations)), thought
+            )
         return row
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:

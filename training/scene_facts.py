@@ -39,6 +39,19 @@ class SceneGraph:
         stored = self.relations.get(relation, {}).get(other, ())
         return subject in self.seen and other in self.seen and subject in stored
 
+    def clear(self, subject: int, relation: str, other: int) -> bool:
+        """Whether a relation holds on the ground and, left or right, in the pixels as well.
+
+        Of two objects at different distances the one that stands further left may be seen further
+        right.
+        """
+        if not self.holds(subject, relation, other):
+            return False
+        side = {"left": -1, "right": 1}.get(relation, 0)
+        a, b = self.boxes[subject], self.boxes[other]
+        apart = (self.left[subject] - self.left[other], a[0] + a[2] - b[0] - b[2])
+        return not side or all(side * distance > 0 for distance in apart)
+
 
 @dataclass(frozen=True)
 class Facts:

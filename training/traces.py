@@ -183,7 +183,7 @@ class _Writer:
                 (index, relation, reference)
                 for reference in self.references
                 for relation in RELATIONS
-                if picture.holds(index, relation, reference)
+                if picture.clear(index, relation, reference)
                 and not any({index, reference} == {a, b} for a, _, b in found)
             ]
             if true:
