@@ -8,7 +8,7 @@ whether an object or a value exists is for the caller to find out.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from star_tvr.scenes.transformations import Transformation, TripletError, answer_text
@@ -82,8 +82,12 @@ def parse_triplet(piece: str) -> Transformation | None:
 def parse_truth(truth: str | Iterable[str | Transformation]) -> tuple[Transformation, ...]:
     """The true transformations, from an answer string without tags or a list of triplets.
 
+    Values that are as right as another follow it after bars, as `truth_text` writes them.
+
     >>> parse_truth("2.color.cyan, 0.size.small") == parse_truth(["2.color.cyan", "0.size.small"])
     True
+    >>> parse_truth("3.position.left.2|left.1")[0].equivalents
+    ('left.1',)
 
     Raises:
         TripletError: something in it is no triplet.
@@ -95,12 +99,29 @@ def parse_truth(truth: str | Iterable[str | Transformation]) -> tuple[Transforma
             triplets.append(piece)
             continue
         for item in _read_block(piece.encode("utf-8", "replace").lower()):
-            if isinstance(item, str):
+            triplet, *others = [item] if isinstance(item, Transformation) else item.split("|")
+            read = parse_triplet(triplet) if isinstance(triplet, str) else triplet
+            if read is None or not all(others):
                 raise TripletError(
                     f"{item!r} in the true answer is not a triplet: write index.attribute.value"
                 )
-            triplets.append(item)
+            triplets.append(replace(read, equivalents=tuple(map(str, others))))
     return tuple(triplets)
+
+
+def truth_text(transformations: Iterable[Transformation]) -> str:
+    """The true answer with all that is as right: what rewards are given.
+
+    >>> truth_text([Transformation(3, "position", "left.2", ("left.1",))])
+    '3.position.left.2|left.1'
+    """
+    return ", ".join("|".join([str(t), *t.equivalents]) for t in transformations)
+
+
+def as_told(predictions: Iterable[Prediction], truth: Iterable[Transformation]) -> list[Prediction]:
+    """Predictions with an equivalent value written with the true one."""
+    same = {replace(t, value=v): t for t in truth for v in t.equivalents}
+    return [same.get(p, p) if isinstance(p, Transformation) else p for p in predictions]
 
 
 def compose(transformations: Iterable[Transformation], reasoning: str = "") -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.states import State
-from star_tvr.scenes.transformations import Transformation
+from star_tvr.scenes.transformations import Transformation, with_equivalents
 from star_tvr.scenes.world import World
 from star_tvr.schemas.records import Pair
 from star_tvr.training.answers import compose
@@ -101,7 +101,8 @@ def _score(
     for plan, completion in zip(plans, completions, strict=True):
         camera = next(iter(plan.cameras))
         items.append(item_of(plan, Pair(plan.id, camera, camera), world, completion))
-        rewards.append(score(completion, plan.transformations).total)
+        truth = with_equivalents(plan.initial, plan.transformations, world)
+        rewards.append(score(completion, truth).total)
     report = score_items(items)
     metrics = {
         key: estimate.value

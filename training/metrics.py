@@ -5,18 +5,23 @@ answer from the initial state as TRANCE (Hong et al., CVPR 2021) does. docs/metr
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from star_tvr.scenes.cameras import angle_between
 from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.states import State, visible_objects
-from star_tvr.scenes.transformations import Transformation, replay
+from star_tvr.scenes.transformations import (
+    Transformation,
+    replay,
+    same_place,
+    with_equivalents,
+)
 from star_tvr.scenes.world import World
 from star_tvr.schemas.records import Pair
-from star_tvr.training.answers import parse
-from star_tvr.training.replay import count_differences, replay_answer, same_place
+from star_tvr.training.answers import as_told, parse
+from star_tvr.training.replay import count_differences, replay_answer
 
 
 class Metric(NamedTuple):
@@ -147,7 +152,8 @@ def score_item(item: EvaluationItem) -> Result:
     diff = count_differences(end.state, final, item.world)
     readable = [p for p in predictions if isinstance(p, Transformation)]
     named = {(p.object, p.attribute) for p in readable}
-    right = end.whole and _but_for_moves(readable) == _but_for_moves(truth) and diff == 0
+    told = as_told(predictions, with_equivalents(item.initial, truth, item.world))
+    right = Counter(told) == Counter(truth)
     same_view = item.pair.initial == item.pair.final
     loose = end.whole and diff == 0
 
@@ -170,7 +176,7 @@ def score_item(item: EvaluationItem) -> Result:
         counts[attribute] = (sum(t in exact for t in wanted), len(wanted))
     moved = {t.object for t in truth if t.attribute == "position"}
     arrived = [
-        (o, "position") in named and same_place(end.state, final, o, item.world) for o in moved
+        (o, "position") in named and same_place(end.state[o], final[o], item.world) for o in moved
     ]
     counts["position"] = (sum(arrived), len(moved))
     return Result(
@@ -182,11 +188,4 @@ def score_item(item: EvaluationItem) -> Result:
         angle=item.angle,
         counts={key: (float(counts[key][0]), float(counts[key][1])) for key in METRICS},
         draw=item.draw,
-    )
-
-
-def _but_for_moves(triplets: Iterable[Transformation]) -> Counter[tuple[int, str, str]]:
-    """The triplets in any order, moves without how they go: where they lead is what counts."""
-    return Counter(
-        (t.object, t.attribute, "" if t.attribute == "position" else t.value) for t in triplets
     )

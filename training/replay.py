@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from star_tvr.scenes.rules import overlapping
 from star_tvr.scenes.states import State
-from star_tvr.scenes.transformations import TripletError, apply
+from star_tvr.scenes.transformations import TripletError, apply, same_place
 from star_tvr.scenes.world import World
 from star_tvr.training.answers import Prediction
 
@@ -55,12 +55,6 @@ def count_differences(first: State, second: State, world: World) -> int:
         + (a.size != b.size)
         + (a.color != b.color)
         + (a.material != b.material)
-        + (not same_place(first, second, k, world))
-        for k, (a, b) in enumerate(zip(first, second, strict=True))
+        + (not same_place(a, b, world))
+        for a, b in zip(first, second, strict=True)
     )
-
-
-def same_place(first: State, second: State, k: int, world: World) -> bool:
-    """Whether object k is at the same place in both; all places outside the visible area are."""
-    a, b = first[k], second[k]
-    return (a.x, a.y) == (b.x, b.y) or not (a.visible(world) or b.visible(world))

@@ -17,7 +17,7 @@ from pydantic import Field
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.settings import Flag, NonNegative, Number, Settings
 from star_tvr.scenes.transformations import Transformation
-from star_tvr.training.answers import Prediction, completion_text, parse, parse_truth
+from star_tvr.training.answers import Prediction, as_told, completion_text, parse, parse_truth
 from star_tvr.training.assignment import best_assignment
 
 Truth = str | Iterable[str | Transformation]
@@ -154,7 +154,7 @@ def score(
 
     Args:
         completion: a text or chat messages, see `completion_text`.
-        truth: the answer string, or a list of triplets.
+        truth: the answer string, or a list of triplets; with what is as right, see `truth_text`.
         preset: a key of `PRESETS`, or a reward of one's own.
         matching: another one than the preset's.
         weights: changes to the preset, by name.
@@ -216,9 +216,12 @@ def _score_answer(
     reward: Reward,
 ) -> tuple[float, tuple[Match, ...]]:
     """The accuracy reward and the matches."""
-    given = len(predictions)
+    given, spoken = len(predictions), predictions
+    predictions = as_told(predictions, truths)
     if reward.average:
+        kept = dict(zip(reversed(predictions), reversed(spoken), strict=True))  # the first of each
         predictions = list(dict.fromkeys(predictions))
+        spoken = [kept[p] for p in predictions]
     # Every pair that pays: (prediction, truth, tier, points).
     pairs = [
         (i, j, tier, points)
@@ -231,9 +234,9 @@ def _score_answer(
         pairs = _assign(pairs, len(predictions), len(truths), -reward.wrong)
     else:
         pairs.sort(key=lambda pair: pair[3])  # so that the best pair of a prediction comes last
-    matches = [Match(p, None, "wrong", reward.wrong) for p in predictions]
+    matches = [Match(p, None, "wrong", reward.wrong) for p in spoken]
     for i, j, tier, points in pairs:
-        matches[i] = Match(predictions[i], truths[j], tier, points)
+        matches[i] = Match(spoken[i], truths[j], tier, points)
 
     count, wanted = len(predictions), len(truths)
     total = math.fsum(match.points for match in matches)

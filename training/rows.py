@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from PIL import ImageOps
 
 from star_tvr.scenes.seeds import stream
-from star_tvr.scenes.transformations import answer_text, canonical_order
+from star_tvr.scenes.transformations import answer_text, canonical_order, with_equivalents
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import PAIR_KEYS, Pair, Sample
+from star_tvr.training.answers import truth_text
 from star_tvr.training.augment import mirror, renumber, reverse
 from star_tvr.training.config import PromptConfig, RowsConfig, TraceConfig, TrainConfig
 from star_tvr.training.images import image_path, open_image
@@ -88,14 +89,16 @@ class RowReader:
     def row(self, pair: Pair, epoch: int = 0) -> dict[str, Any]:
         """One row: prompt, images, truth, sample, initial, final, epoch and perhaps completion.
 
-        `images` holds two RGB pictures, the initial one first; `truth` is the answer text.
+        `images` holds two RGB pictures, the initial one first; `truth` is the answer with all that
+        is as right, see
+        `truth_text`.
 
         Raises:
             DataError: a file of the sample is missing, unreadable or lacks an image of the pair.
         """
         stored = pair
         sample, pair, mirrored = self.augmented(pair, epoch)
-        world, config = self.dataset.world, self.dataset.config
+        plan, world, config = sample.plan, self.dataset.world, self.dataset.config
         shown, views = sample, pair
         if stored in self.image_sources:
             views = self.image_sources[stored]
@@ -107,7 +110,7 @@ class RowReader:
         row: dict[str, Any] = {
             "images": [ImageOps.mirror(image) for image in images] if mirrored else images,
             "prompt": build_prompt(sample, pair, world, config, self.prompt),
-            "truth": answer_text(sample.plan.transformations),
+            "truth": truth_text(with_equivalents(plan.initial, plan.transformations, world)),
             **stored.to_json(),
             "epoch": epoch,
         }
@@ -118,7 +121,7 @@ class RowReader:
                 keys = (stored.sample, stored.initial, stored.final, epoch)
                 thought = write_trace(facts, self.completion, self.seed, *keys)
             row["completion"] = answer_completion(
-                answer_text(canonical_order(sample.plan.transformations)), thought
+                answer_text(canonical_order(plan.transformations)), thought
             )
         return row
 
