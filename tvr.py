@@ -206,15 +206,21 @@ def split(
         list[str] | None,
         typer.Option(metavar="A+B", help="compositional: such as cube+red; repeatable."),
     ] = None,
+    paired: Annotated[
+        bool,
+        typer.Option("--paired", help="cross-view: test_id and test_ood have the same scenes."),
+    ] = False,
     by_difficulty: Annotated[
         bool, typer.Option("--by-difficulty", help="Easy pairs first, instead of by sample.")
     ] = False,
 ) -> None:
-    """Write splits/<scheme>/<split>.jsonl; no scene is in two splits."""
+    """Write splits/<scheme>/<split>.jsonl; no scene is in two splits, but by --paired."""
     from star_tvr.commands.options import parse_split
     from star_tvr.generator import splits
 
-    options = parse_split(scheme, seed, proportions, angles, max_objects, attributes, hold_out)
+    options = parse_split(
+        scheme, seed, proportions, angles, max_objects, attributes, hold_out, paired
+    )
     opened = _open(dataset)
     scenes = progress(splits.read_scenes(opened), "reading", len(opened.ids()), last=False)
     division = splits.divide(scenes, opened.world, options, str(dataset))

@@ -86,6 +86,7 @@ class SplitOptions:
         max_objects: for `objects`, the most visible objects in training; None for the middle.
         attributes: for `compositional`, the two attributes that are combined.
         hold_out: for `compositional`, pairs of their values; none to have some chosen.
+        paired: for `cross-view`, whether test_ood asks about the scenes of test_id.
     """
 
     scheme: str = "cross-view"
@@ -95,6 +96,7 @@ class SplitOptions:
     max_objects: int | None = None
     attributes: tuple[str, str] = ("shape", "color")
     hold_out: tuple[tuple[str, str], ...] = ()
+    paired: bool = False
 
 
 class SplitSpec(NamedTuple):
@@ -104,11 +106,13 @@ class SplitSpec(NamedTuple):
         share: of all scenes, unless proportions say otherwise; the share of `train` is not used.
         pool: the scenes that may be in it; each has a pair that it shows.
         shows: which pairs of its scenes it has.
+        scenes_of: the split whose scenes it has too; None to draw its own.
     """
 
     share: float
     pool: Sequence[Scene]
     shows: Callable[[RatedPair], bool] = lambda rated: True
+    scenes_of: str | None = None
 
 
 SchemeSplits = tuple[dict[str, SplitSpec], dict[str, Any]]
@@ -121,7 +125,8 @@ def _cross_view(
     """The paper's scheme: train, val and test_id see one view twice; test_ood another at the end.
 
     With the preset `star` a scene of test_ood gives two pairs, so that test_id and test_ood
-    together hold one third each of center, left and right.
+    together hold one third each of center, left and right. Paired, test_id and test_ood have the
+    same scenes, so that what another view costs can be measured scene by scene.
     """
 
     def same(rated: RatedPair) -> bool:
@@ -136,12 +141,12 @@ def _cross_view(
                 f"{where}: cross-view needs scenes {kind}, which its cameras.initial and "
                 f"cameras.final do not give; render with the preset star, trance or random-view"
             )
-    return {
-        "train": SplitSpec(0, scenes, same),
-        "val": SplitSpec(0.1, scenes, same),
-        "test_id": SplitSpec(0.15, scenes, same),
-        "test_ood": SplitSpec(0.15, scenes, other),
-    }, {}
+    parts = {"train": SplitSpec(0, scenes, same), "val": SplitSpec(0.1, scenes, same)}
+    if options.paired:
+        parts["test_id"] = SplitSpec(0.3, scenes, same)
+        return {**parts, "test_ood": SplitSpec(0, scenes, other, "test_id")}, {"paired": True}
+    parts["test_id"] = SplitSpec(0.15, scenes, same)
+    return {**parts, "test_ood": SplitSpec(0.15, scenes, other)}, {}
 
 
 def _random(
@@ -179,7 +184,7 @@ def _view_angle(
             f"they differ by {angles[0]:.0f} to {angles[-1]:.0f} degrees. Choose other angles, "
             "or render with the preset star, orbit or random-view"
         )
-    _, first, shows_first = next(iter(bins.values()))
+    first, shows_first = next((part.pool, part.shows) for part in bins.values())
     tests = {name: part._replace(share=0.3 / len(bins)) for name, part in bins.items()}
     train = SplitSpec(0, first, shows_first)
     parts = {"train": train, "val": train._replace(share=0.1), **tests}

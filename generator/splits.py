@@ -1,7 +1,8 @@
 """Dividing a data set into splits. Every scheme is by scene: no scene is in two of its splits.
 
 Scenes are drawn so that every split has its share of every number of visible objects, number of
-transformations and attribute that changes. docs/splits.md describes the schemes and the difficulty.
+transformations and attribute that changes. Paired test splits have the same scenes on purpose.
+docs/splits.md describes the schemes and the difficulty.
 """
 
 from collections import Counter
@@ -102,7 +103,12 @@ def divide(scenes: Iterable[Scene], world: World, options: SplitOptions, where: 
         raise ParameterError("scheme", f"is unknown; known are {known}", options.scheme)
     scenes = sorted(scenes, key=lambda scene: scene.id)
     parts, decided = SCHEMES[options.scheme](scenes, world, options, where)
-    chosen = _allot(parts, len(scenes), options, where)
+    own = {name: part for name, part in parts.items() if part.scenes_of is None}
+    chosen = _allot(own, len(scenes), options, where)
+    used = sum(map(len, chosen.values()))
+    for name, part in parts.items():
+        if part.scenes_of in chosen:
+            chosen[name] = chosen[part.scenes_of]
     splits = {
         name: [
             rated
@@ -113,7 +119,6 @@ def divide(scenes: Iterable[Scene], world: World, options: SplitOptions, where: 
         for name, part in parts.items()
         if name in chosen
     }
-    used = sum(map(len, chosen.values()))
     return Division(options, splits, decided, len(scenes) - used)
 
 

@@ -29,6 +29,9 @@ def metrics_table(report: MetricsReport) -> Table:
             result.add_row(METRICS[key].label, *_cells(key, estimate), str(estimate.count))
     for k, estimate in report.pass_at.items():
         result.add_row(f"pass@{k}", *_cells("tacc", estimate), str(estimate.count))
+    if report.view_cost:
+        cells = _cells("tacc", report.view_cost, signed=True)
+        result.add_row("TAcc-ID minus TAcc-OOD, by scene", *cells, str(report.view_cost.count))
     return result
 
 

@@ -7,7 +7,7 @@ metrics are means over samples; pass@k is there as well.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ class MetricsReport:
             of visible `objects`; the members of a group in their natural order.
         results: every answer to every item.
         pass_at: pass@k by k, where there are several answers to each item; else empty.
+        view_cost: TAcc seen again from the same camera minus TAcc from others, over the scenes
+            that were asked about in both ways (`tvr split --paired`); None if there are none.
     """
 
     missing: int
@@ -49,6 +51,7 @@ class MetricsReport:
     groups: Mapping[str, Mapping[str, Estimates]]
     results: tuple[Result, ...]
     pass_at: Mapping[int, Estimate] = field(default_factory=dict)
+    view_cost: Estimate | None = None
 
     @property
     def items(self) -> int:
@@ -69,6 +72,7 @@ class MetricsReport:
             "missing": self.missing,
             "metrics": estimates_to_json(self.overall),
             **({"pass_at": pass_at} if self.pass_at else {}),
+            **({"view_cost": asdict(self.view_cost)} if self.view_cost else {}),
             "by": {
                 group: {name: estimates_to_json(values) for name, values in members.items()}
                 for group, members in self.groups.items()
@@ -95,6 +99,7 @@ def score_items(items: Iterable[EvaluationItem]) -> MetricsReport:
         },
         results=results,
         pass_at=_pass_at(results),
+        view_cost=_view_cost(results),
     )
 
 
@@ -170,6 +175,21 @@ def _pass_at(results: Sequence[Result]) -> dict[int, Estimate]:
     ]
     sums = scene_sums([pair.sample for pair in table], np.array(shares))
     return dict(zip(ks, estimates(sums), strict=True))
+
+
+def _view_cost(results: Sequence[Result]) -> Estimate | None:
+    """TAcc of same views minus that of other views, paired by scene."""
+    views: dict[str, dict[str, list[bool]]] = {"same": {}, "other": {}}
+    for result in results:
+        views[_view_of(result)].setdefault(result.pair.sample, []).append(result.right)
+    scenes = sorted(views["same"].keys() & views["other"].keys())
+    if not scenes:
+        return None
+    same, other = (
+        np.array([[[sum(asked[s]), len(asked[s])]] for s in scenes], float)
+        for asked in views.values()
+    )
+    return replace(estimates(same, other)[0], count=len(scenes))
 
 
 def by_pair(results: Iterable[Result]) -> dict[Pair, list[Result]]:
@@ -263,6 +283,7 @@ def read_metrics(path: Path) -> MetricsReport:
             },
             results=tuple(_result(entry) for entry in document.get("results", ())),
             pass_at={int(k): _estimate(found) for k, found in document.get("pass_at", {}).items()},
+            view_cost=_estimate(document["view_cost"]) if "view_cost" in document else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, TvrError) as problem:
         raise DataError(

@@ -54,6 +54,7 @@ def parse_names(texts: Sequence[str]) -> list[str]:
 
 
 SCHEME_OF = {
+    "paired": "cross-view",
     "angles": "view-angle",
     "max_objects": "objects",
     "attributes": "compositional",
@@ -70,6 +71,7 @@ def parse_split(
     max_objects: int | None = None,
     attributes: Sequence[str] | None = None,
     hold_out: Sequence[str] | None = None,
+    paired: bool = False,
 ) -> SplitOptions:
     """The options of `tvr split`.
 
@@ -77,7 +79,7 @@ def parse_split(
         ParameterError: a text has another form, or an option is of another scheme.
     """
     given = {"angles": angles, "max_objects": max_objects}
-    given |= {"attributes": attributes, "hold_out": hold_out}
+    given |= {"attributes": attributes, "hold_out": hold_out, "paired": paired}
     for name, value in given.items():
         if value and SCHEME_OF[name] != scheme:
             message = f"is for the scheme {SCHEME_OF[name]}, not for {scheme}"
@@ -90,6 +92,7 @@ def parse_split(
         max_objects,
         parse_attributes(attributes) if attributes else SplitOptions.attributes,
         parse_hold_out(hold_out) if hold_out else SplitOptions.hold_out,
+        paired,
     )
 
 

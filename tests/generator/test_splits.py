@@ -17,6 +17,7 @@ from star_tvr.scenes.world import APPEARANCE, ATTRIBUTES
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair
+from star_tvr.training.answers import compose
 from tests.generator.command import refused, tvr
 
 NAMES = ["train", "val", "test_id", "test_ood"]
@@ -94,15 +95,15 @@ def test_the_same_command_writes_the_same_bytes_and_is_valid(scheme, writable):
         assert done.returncode == 0, done.stderr
         return {p: p.read_bytes() for p in writable.glob("splits/*/*")}
 
-    first = run("3")
+    first = run("5")
     assert run("4") != first
-    assert run("3") == first
+    assert run("5") == first
     found = lines(writable, scheme)
     assert {tuple(line) for split in found.values() for line in split} == {
         ("sample", "initial", "final", "difficulty")
     }
     about = json.loads((writable / "splits" / scheme / "scheme.json").read_text())
-    assert about["scheme"] == scheme and about["seed"] == 3
+    assert about["scheme"] == scheme and about["seed"] == 5
     assert about["pairs"] == {name: len(split) for name, split in found.items()}
     assert tvr("validate", writable).returncode == 0
 
@@ -186,6 +187,7 @@ def test_scenes_in_no_split_are_counted(writable):
         (["--scheme", "view-angle", "--angle", "45,15"], "--angle 45,15: write rising"),
         (["--scheme", "view-angle", "--angle", "15", "--angle", "180"], "rising"),
         (["--scheme", "view-angle", "--angle", "90"], "0 to 38 degrees. Choose other angles"),
+        (["--scheme", "objects", "--paired"], "--paired: is for the scheme cross-view"),
         (["--scheme", "objects", "--max-objects", "10"], "Choose another max_objects"),
         (["--scheme", "objects", "--max-objects", "0"], "max-objects"),
         (["--scheme", "compositional", "--hold-out", "cube"], "--hold-out cube: write pairs"),
@@ -261,6 +263,39 @@ def test_a_data_set_of_one_view_has_no_cross_view_split(tiny):
 
 
 # view-angle
+
+
+def test_paired_tests_ask_about_the_same_scenes_from_the_same_and_from_other_cameras():
+    division, parts = divided(make_scenes(200), paired=True)
+    assert parts["test_id"] == parts["test_ood"] and len(parts["test_id"]) == 60
+    assert len(parts["train"] | parts["val"] | parts["test_id"]) == 200
+    assert not (parts["train"] | parts["val"]) & parts["test_id"]
+    assert all(r.angle == 0 for r in division.splits["test_id"])
+    assert all(r.angle > 0 for r in division.splits["test_ood"])
+    assert division.unused == 0 and division.to_json()["paired"]
+
+
+def test_a_view_costs_what_paired_answers_say(star, tmp_path):
+    """Right from the same camera and wrong from others: it costs all of TAcc, scene by scene."""
+    root = shutil.copytree(star, tmp_path / "data")
+    assert tvr("split", root, "--paired").returncode == 0
+    dataset = Dataset.open(root)
+    predictions = tmp_path / "said.jsonl"
+    asked = dataset.split("cross-view/test_id") + dataset.split("cross-view/test_ood")
+    said = [
+        {
+            **pair.to_json(),
+            "completion": compose(dataset.sample(pair.sample).plan.transformations)
+            if pair.initial == pair.final
+            else "",
+        }
+        for pair in asked
+    ]
+    predictions.write_text("".join(json.dumps(line) + "\n" for line in said))
+    found = json.loads(tvr("score", predictions, root, "--json").stdout)
+    assert found["view_cost"]["value"] == 1 and found["view_cost"]["low"] == 1
+    assert found["view_cost"]["count"] == len({pair.sample for pair in asked})
+    assert "TAcc-ID minus TAcc-OOD" in tvr("score", predictions, root).stdout
 
 
 def test_view_angle_trains_on_the_smallest():
