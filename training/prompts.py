@@ -5,7 +5,7 @@ in the initial image, and the vocabulary of the data set. The final state is nev
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,15 +72,20 @@ def build_prompt(
         o.index: locate(*points[o][:2], view.width, view.height, style, clamp=o.visible(world))
         for o in listed
     }
+    seen = {o.index for o in view.objects if o.pixels}
+    hidden = frozenset(o.index for o in listed if o.visible(world) and o.index not in seen)
     image: Message = {"type": "image"}
     if style.style == "compact":
-        content = [image, image, _text(compact_list(listed, centers, world))]
+        content = [image, image, _text(compact_list(listed, centers, world, hidden))]
         return [{"role": "user", "content": content}]
     question = "\n".join(
         [
             "The objects of the first picture, by index"
             f"{ORDERS[style.order]}{legend(view.width, view.height, style)}:",
-            *(f"{o.index}: {describe(o, centers.get(o.index), world, style)}" for o in listed),
+            *(
+                f"{o.index}: {describe(o, centers.get(o.index), world, style, o.index in hidden)}"
+                for o in listed
+            ),
             "",
             *rules(world, config.transformations, sample.plan.cameras[pair.initial]),
             *([steps_text(style.boxes)] if style.reasoning == "steps" else []),
@@ -160,29 +165,42 @@ def legend(width: int, height: int, style: PromptConfig) -> str:
     return ""
 
 
-def describe(obj: SceneObject, center: str | None, world: World, style: PromptConfig) -> str:
+def describe(
+    obj: SceneObject, center: str | None, world: World, style: PromptConfig, hidden: bool = False
+) -> str:
     """One object in words: `large cyan rubber sphere at (120, 88)`.
 
     Of an object outside the visible area, the place where it would be seen is given: from there a
     move into the picture is counted.
+
+    Args:
+        hidden: whether others cover it: no pixel of the picture is its own.
     """
     words = object_words(obj)
-    hidden = ", outside the picture" if not obj.visible(world) else ""
+    if not obj.visible(world):
+        words += ", outside the picture"
+    elif hidden:
+        words += ", hidden behind others"
     if not center:
-        return f"{words}{hidden}"
-    where = f"at {center}" if style.location == "pixel" else f"in cell {center}"
-    return f"{words}{hidden} {where}"
+        return words
+    return f"{words} {'at' if style.location == 'pixel' else 'in cell'} {center}"
 
 
-def compact_list(objects: Sequence[SceneObject], centers: Mapping[int, str], world: World) -> str:
+def compact_list(
+    objects: Sequence[SceneObject],
+    centers: Mapping[int, str],
+    world: World,
+    hidden: Collection[int] = (),
+) -> str:
     """One line an object, nothing else: `0 large cyan rubber sphere 3,5`.
 
-    `-` before the place says that the object is outside the picture.
+    Before the place `-` says that the object is outside the picture, and `hidden` that others
+    cover it.
     """
     lines = []
     for o in objects:
-        hidden = "" if o.visible(world) else "- "
-        lines.append(f"{o.index} {object_words(o)} {hidden}{centers.get(o.index, '')}".rstrip())
+        mark = "hidden " if o.index in hidden else "" if o.visible(world) else "- "
+        lines.append(f"{o.index} {object_words(o)} {mark}{centers.get(o.index, '')}".rstrip())
     return "\n".join(lines)
 
 
