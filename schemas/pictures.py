@@ -32,7 +32,7 @@ def decode_png(
             found = (picture.mode, picture.size)
             wanted = (mode or picture.mode, size or picture.size)
             if found != wanted:
-                raise DataError(f"{where}: is {found[0]} {found[1]}, not {wanted[0]} {wanted[1]}")
+                raise DataError(f"{where}: is {_words(*found)}, and should be {_words(*wanted)}")
             picture.verify()  # checksums, and the end
         with PIL.Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
             picture.load()
@@ -42,6 +42,10 @@ def decode_png(
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as problem:
         # Pillow raises SyntaxError for a damaged chunk.
         raise DataError(f"{where}: the image is damaged ({problem})") from None
+
+
+def _words(mode: str, size: tuple[int, int]) -> str:
+    return f"{mode} {size[0]} x {size[1]}"
 
 
 def encode_png(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
