@@ -191,7 +191,7 @@ class Gallery:
                         png = self._png(sample_id, image, name, mode)
                         shown[key] = png and _url(png[0], "png")
         data = {
-            "name": self._dataset.root.resolve().name,
+            "name": os.fsencode(self._dataset.root.resolve().name).decode("utf-8", "replace"),
             "answers": bool(self._answers),
             "embedded": embedded,
             "size": [self._dataset.config.image.width, self._dataset.config.image.height],

@@ -349,9 +349,14 @@ def _bring_back(final: Path, former: Path) -> None:
 
 def dumps(document: Any) -> str:
     """The one JSON form of documents: indented, keys in order of writing, no NaN."""
-    return json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return _encodable(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)) + "\n"
 
 
 def dumps_line(document: Any) -> str:
     """The one form of a line of JSON Lines."""
-    return json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n"
+    return _encodable(json.dumps(document, allow_nan=False, ensure_ascii=False)) + "\n"
+
+
+def _encodable(text: str) -> str:
+    """JSON in which half a character, as in a folder's name that is no UTF-8, stands as its code."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -112,14 +112,13 @@ def refuse_links(root: Path, path: Path) -> None:
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that it is never seen half written, not even after a power cut.
 
-    Text is written in UTF-8. What that cannot hold, such as half a character in the name of a
-    folder, is written as its code, which JSON reads back.
+    Text is written in UTF-8.
 
     Raises:
         OSError: for instance a full disk; the former file stays then.
     """
     if isinstance(content, str):
-        content = content.encode("utf-8", "backslashreplace")
+        content = content.encode("utf-8")
     draft = path.with_name(f".{path.name}.{writer()}.{threading.get_ident()}")
     try:
         write_synced(draft, content)

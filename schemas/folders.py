@@ -29,7 +29,8 @@ def was_begun(folder: Path, record: str | None, name: str = "") -> bool:
     if record is not None and (folder / record).exists():
         return True
     refuse_file(folder, name)
-    if folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
+    ours = LOCK if record is not None else None
+    if folder.exists() and any(path.name != ours for path in folder.iterdir()):
         without = f" and has no {record}" if record is not None else ""
         raise ConfigError(f"{where}: is not empty{without}; name another folder")
     return False

@@ -506,7 +506,7 @@ FILES = {
     "truncated": (with_image(lambda p: p.write_bytes(p.read_bytes()[:90])), "damaged"),
     "empty": (with_image(lambda p: p.write_bytes(b"")), "damaged"),
     "gone": (with_image(lambda p: p.unlink()), "cannot be read"),
-    "smaller": (with_image(smaller), "is 80 x 60, and the first image was 160 x 120"),
+    "smaller": (with_image(smaller), "is RGB 80 x 60, and should be RGB 160 x 120"),
     "no JSON": (in_line(b"{"), "not valid JSON"),
     "NaN": (in_line(b'{"idx": NaN}'), "NaN"),
     "not UTF-8": (in_line(b"\xff\xfe"), "not UTF-8"),
