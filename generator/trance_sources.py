@@ -185,12 +185,8 @@ class Hdf5Source:
         import h5py
 
         with self._reading(where):
-            if not isinstance(group, h5py.Group):
-                raise DataError(
-                    f"{self.path}: {where} is below a dataset, and should be in a group"
-                )
             # Not `name in group`, which follows links.
-            if name.encode() not in list(group.id):
+            if not isinstance(group, h5py.Group) or not group.id.links.exists(name.encode()):
                 raise DataError(f"{self.path}: there is no {where}")
             if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
                 raise DataError(f"{self.path}: {where} is a link, which could lead anywhere")
@@ -233,7 +229,7 @@ class Hdf5Source:
         """See `TranceSource`."""
         where = f"{split}/image/{name}"
         node = self._dataset(self._get(self._group(split or "", "image"), name, where), where)
-        shape = node.shape or ()
+        shape: tuple[int, ...] = node.shape or ()
         if not (node.dtype == np.uint8 and len(shape) == 3 and shape[2] in (3, 4) and all(shape)):
             raise DataError(f"{self.path}: {where} is no image (height, width, 3 or 4) of bytes")
         check_kind(f"{self.path}: {where}", "RGB", (shape[1], shape[0]), wanted_size=size)

@@ -358,5 +358,5 @@ def dumps_line(document: Any) -> str:
 
 
 def _encodable(text: str) -> str:
-    """JSON in which half a character, as in a folder's name that is no UTF-8, stands as its code."""
+    """JSON with what UTF-8 cannot hold, as there is in names of folders, as its code."""
     return text.encode("utf-8", "backslashreplace").decode()
