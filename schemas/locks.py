@@ -159,7 +159,7 @@ def _take(
             _try(handle, fcntl.LOCK_SH, part)
     elif part and not (shared and _try(handle, fcntl.LOCK_SH, part)):
         raise ConfigError(
-            f"{folder}: {_holders(handle)} writes to it; wait until that is done, or name another "
+            f"{folder}: in use by {_holders(handle)}; wait until that is done, or name another "
             "folder"
         )
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
@@ -197,17 +197,18 @@ def _holders(handle: int) -> str:
     for line in text.splitlines():
         host, _, rest = line.partition(" ")
         pid, _, command = rest.partition(" ")
-        if pid.isdecimal() and (host != platform.node() or _alive(int(pid))):
+        gone = host == platform.node() and (pid == str(os.getpid()) or not _alive(pid))
+        if pid.isdecimal() and not gone:
             shown = "".join(c if c.isprintable() else "?" for c in command)
             found.append(f"{shown} (process {pid} on {host})")
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return found[0] + more if found else "another process"
 
 
-def _alive(pid: int) -> bool:
+def _alive(pid: str) -> bool:
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass  # somebody else's
