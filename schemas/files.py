@@ -38,7 +38,8 @@ def writing(path: Path, needed: Callable[[], str] = str) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        reason = problem.strerror or " ".join(str(problem).split())
+        # Libraries put words of their own around the system's.
+        reason = os.strerror(problem.errno) if problem.errno else " ".join(str(problem).split())
         cure = CURES.get(problem.errno or 0, "see to it, then run the same command again")
         raise DataError(f"{path}: cannot be written ({reason}); {needed()}{cure}") from None
 

@@ -22,7 +22,7 @@ def out(tiny, tmp_path):
 def test_a_forced_rendering_excludes_others_of_its_samples_and_is_named(tiny, out):
     command = ["render", out, *BASIC, "--force"]
     first = Running(*command)
-    first.until(lambda: list(out.glob("samples/*/.*")) or (out / LOCK).exists())
+    first.until(first.workers)
     first.process.send_signal(signal.SIGSTOP)
     line = refused(*command)
     assert f"{out}: in use by tvr render" in line and f"(process {first.process.pid} on " in line
