@@ -599,6 +599,15 @@ def test_what_cannot_be_read_does_not_blame_the_target(copy):
         document.write_text(document.read_text().replace('"000006"', f'"{LAST}"'))
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_folders_need_not_have_names_in_utf_8(divided, tmp_path, form):
+    root = tmp_path / os.fsdecode(b"n\xff")
+    shutil.copytree(divided.root, root)
+    done = tvr("export", root, tmp_path / os.fsdecode(b"x\xff"), "--format", form)
+    assert done.returncode == 0, done.stderr
+    assert r"x\udcff: 9 pairs as" in done.stdout
+
+
 def test_the_command(divided, tmp_path):
     out = tmp_path / "out"
     arguments = ["export", divided.root, out, "--format", "vlm-r1", "--split", "cross-view/val"]
