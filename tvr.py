@@ -1,5 +1,6 @@
 """The command line: reads arguments, calls one function, prints what it returns."""
 
+import io
 import json
 import os
 import signal
@@ -130,7 +131,7 @@ def render(
     from star_tvr.generator.dataset_writer import write_manifest
     from star_tvr.generator.executors import choose_executor
     from star_tvr.generator.plan_files import write_plans
-    from star_tvr.generator.render import RenderRequest
+    from star_tvr.generator.render import RenderRequest, lock_samples
     from star_tvr.scenes.errors import ConfigError
     from star_tvr.schemas.card import write_card
 
@@ -146,32 +147,35 @@ def render(
     part, samples = parse_shard(shard), parse_only(only) if only else None
     asked = RenderRequest(out, config, overrides, part, samples, plans, force)
     resolved, jobs, total = asked.resolve()
-    if plan_only or not jobs:
-        write_manifest(out, resolved)
-    if plan_only:
-        indices = asked.indices(resolved)
-        blocks = write_plans(out, resolved, indices, workers or available_cores(), force)
-        for _ in progress(blocks, "planning", len(indices)):
-            pass
-        print(f"{out}/plans: {len(indices)} plans")
-        return
-    if keep_blend and not jobs:
-        words = "all samples are there and stay as they are; --force makes them again"
-        print(f"--keep-blend: {words}", file=sys.stderr)
-    made = run(out, resolved, jobs, workers, options)
-    count = frames = 0
-    work = progress(made, "rendering", len(jobs), total - len(jobs), frames=lambda m: m.frames)
-    for sample in work:
-        count += 1
-        frames += sample.frames
-        if count == 1 and sample.memory > max_memory:  # its process made no other sample
-            print(
-                f"--max-memory {max_memory}: a process holds {sample.memory} MiB after its first "
-                f"sample, so every sample waits for a new Blender; raise it",
-                file=sys.stderr,
-            )
-    print(f"{out}: {count} samples rendered ({frames} frames), {total} there", flush=True)
-    write_card(_open(out))  # last: an older sample that is damaged fails this, not the rendering
+    numbers = asked.indices(resolved) if plan_only else [job.index for job in jobs]
+    with lock_samples(out, numbers, force):
+        if plan_only or not jobs:
+            write_manifest(out, resolved)
+        if plan_only:
+            blocks = write_plans(out, resolved, numbers, workers or available_cores(), force)
+            for _ in progress(blocks, "planning", len(numbers)):
+                pass
+            print(f"{out}/plans: {len(numbers)} plans")
+            return
+        if keep_blend and not jobs:
+            words = "all samples are there and stay as they are; --force makes them again"
+            print(f"--keep-blend: {words}", file=sys.stderr)
+        made = run(out, resolved, jobs, workers, options)
+        count = frames = 0
+        work = progress(made, "rendering", len(jobs), total - len(jobs), frames=lambda m: m.frames)
+        for sample in work:
+            count += 1
+            frames += sample.frames
+            if count == 1 and sample.memory > max_memory:  # its process made no other sample
+                print(
+                    f"--max-memory {max_memory}: a process holds {sample.memory} MiB after its "
+                    f"first sample, so every sample waits for a new Blender; raise it",
+                    file=sys.stderr,
+                )
+        print(f"{out}: {count} samples rendered ({frames} frames), {total} there", flush=True)
+        write_card(
+            _open(out)
+        )  # last: an older sample that is damaged fails this, not the rendering
 
 
 @app.command(context_settings=RENAMED)
@@ -465,6 +469,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Let a model answer a split, and score it; goes on where it was interrupted."""
+    from star_tvr.schemas.locks import lock_folder
     from star_tvr.training import evaluate as evaluation
     from star_tvr.training.backends import Decoding
     from star_tvr.training.metric_tables import metrics_table
@@ -483,12 +488,15 @@ def evaluate(
     )
     decoding = Decoding(max_new_tokens, temperature, num_samples, seed)
     shuffled = shuffle_images or exchange_images
-    session = evaluation.prepare(dataset, split_, backend, out, decoding, shuffle_images=shuffled)
-    left = len(session.left)
-    for response in progress(session.answers(), "evaluating", left, done=session.done):
-        if response.completion is None:
-            print(f"{response.question}: not answered: {response.problem}", file=sys.stderr)
-    show(metrics_table(session.score()))
+    with lock_folder(out):
+        session = evaluation.prepare(
+            dataset, split_, backend, out, decoding, shuffle_images=shuffled
+        )
+        left = len(session.left)
+        for response in progress(session.answers(), "evaluating", left, done=session.done):
+            if response.completion is None:
+                print(f"{response.question}: not answered: {response.problem}", file=sys.stderr)
+        show(metrics_table(session.score()))
     print(f"{out}: predictions.jsonl, metrics.json")
 
 
@@ -573,6 +581,8 @@ def _message(problem: TvrError) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """The `tvr` command. Errors that a user can mend are one line on stderr."""
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text in any encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     status: Any = 0

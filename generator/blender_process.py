@@ -145,11 +145,12 @@ class BlenderProcess:
         name = sample_id(job.index)
         line = json.dumps({"index": job.index, "plan": job.plan}) + "\n"
         for _ in range(TRIES):
-            remove_drafts(self._root, {name})  # of a process that died over it
-            if not self._ready():
+            if not self._ready() or self._process is None:
                 continue
+            pid = self._process.pid
             answer = self._ask(line, self._options.deadline)
-            if answer is None:
+            if answer is None:  # it died over it
+                remove_drafts(self._root, {name}, pid)
                 continue
             if "error" in answer:
                 raise _error(answer)

@@ -1,6 +1,5 @@
 """Writing a data set: its Manifest, and each sample whole or not at all."""
 
-import errno
 import platform
 import shutil
 from collections.abc import Mapping
@@ -10,38 +9,52 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from star_tvr.scenes.config import DatasetConfig
-from star_tvr.scenes.errors import DataError
 from star_tvr.schemas.dataset import Dataset, Manifest, commit_sample, dumps, sample_folder
-from star_tvr.schemas.files import write_whole
+from star_tvr.schemas.files import make_folder, write_whole, writing
+from star_tvr.schemas.folders import refuse_other, was_begun
+from star_tvr.schemas.locks import brief_lock
 
-_CURES = {
-    errno.ENOSPC: "make room, or name another folder",
-    errno.EDQUOT: "the quota is used up: make room, or name another folder",
-    errno.EFBIG: "files may not be that large: raise the limit (ulimit -f)",
-    errno.EACCES: "it may not be written: change its permissions, or name another folder",
-    errno.EROFS: "the file system is read-only: name another folder",
-}
+FREE = ("num_samples", "tries")
+"""Keys of a configuration that change no sample, so that they may differ between two runs."""
+
+
+def refuse_other_config(out: Path, config: DatasetConfig) -> Manifest | None:
+    """Make sure that what is in a folder was made with this configuration.
+
+    Returns:
+        The manifest that is there.
+
+    Raises:
+        ConfigError: it was made with another one, or is something else.
+        DataError: the folder's manifest is damaged.
+    """
+    if not was_begun(out, "dataset.json"):
+        return None
+    former = Dataset.open(out).manifest
+    refuse_other(out, former.config.to_json(), config.to_json(), FREE)
+    return former
 
 
 def write_manifest(out: Path, config: DatasetConfig) -> None:
     """Make the folder and write its manifest, which covers what was asked for before, too.
 
     Raises:
+        ConfigError: another command has begun the folder with another configuration.
         DataError: it cannot be written.
     """
     path = out / "dataset.json"
-    manifest = Manifest.of(config, _versions())
-    if path.exists():
-        former = Dataset.open(out).manifest
-        if config.num_samples <= former.config.num_samples:
-            return
-        # What is there was made by the versions that are named there.
-        manifest = replace(manifest, versions=former.versions)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(path, dumps(manifest.to_json()))
-    except OSError as problem:
-        raise DataError(f"{out}: cannot be written ({problem.strerror})") from None
+    with writing(out):
+        make_folder(out)
+        with brief_lock(out):
+            refuse_other_config(out, config)
+            manifest = Manifest.of(config, _versions())
+            if path.exists():
+                former = Dataset.open(out).manifest
+                if config.num_samples <= former.config.num_samples:
+                    return
+                # What is there was made by the versions that are named there.
+                manifest = replace(manifest, versions=former.versions)
+            write_whole(path, dumps(manifest.to_json()))
 
 
 def write_sample(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
@@ -50,15 +63,9 @@ def write_sample(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
     Raises:
         DataError: they cannot be written; it says how much was needed, and what to do.
     """
-    try:
+    size = f"its {len(files)} files need {_megabytes(sum(map(len, files.values())))}"
+    with writing(sample_folder(root, sample), lambda: f"{size}, {_free(root)} free; "):
         commit_sample(root, sample, files)
-    except OSError as problem:
-        needed = sum(map(len, files.values()))
-        cure = _CURES.get(problem.errno or 0, "see to it, then run the same command again")
-        raise DataError(
-            f"{sample_folder(root, sample)}: cannot be written ({problem.strerror}); "
-            f"its {len(files)} files need {_megabytes(needed)}, {_free(root)} free; {cure}"
-        ) from None
 
 
 def _versions() -> dict[str, str]:

@@ -27,8 +27,9 @@ from star_tvr.scenes.errors import DataError
 from star_tvr.scenes.language import answer_words
 from star_tvr.scenes.states import visible_objects
 from star_tvr.schemas.dataset import Dataset
-from star_tvr.schemas.files import read_text, write_whole
-from star_tvr.schemas.records import Pair, Sample
+from star_tvr.schemas.files import make_folder, read_text, write_whole, writing
+from star_tvr.schemas.pictures import decode_png
+from star_tvr.schemas.records import Image, Pair, Sample
 
 FOLDER = Path(__file__).parent
 TEMPLATE = "gallery.html.jinja"
@@ -87,6 +88,7 @@ class Gallery:
                 self._splits.setdefault(pair, []).append(name)
         self._stats = StatsAccumulator(dataset)
         self._samples: list[dict[str, Any]] = []
+        self._images: list[tuple[str, Image, dict[str, Any]]] = []
         self._bytes = 0
 
     def choose(self, limit: int) -> list[str]:
@@ -104,12 +106,13 @@ class Gallery:
         for image in sample.images:
             files = [folder / name for name in (image.path, image.mask) if name]
             self._bytes += sum(file.stat().st_size for file in files if file.is_file())
-            images[f"{image.state}-{image.camera}"] = {
-                "thumb": _thumbnail(files[0]) if image in small[:THUMBNAILS] else None,
+            images[f"{image.state}-{image.camera}"] = shown = {
+                "thumb": self._thumbnail(sample.id, image) if image in small[:THUMBNAILS] else None,
                 "full": self._link(files[0]),
                 "mask": self._link(files[1]) if image.mask else None,
             }
-        text = read_text(folder / "sample.json")
+            self._images.append((sample.id, image, shown))
+        text = self._dataset.text(sample.id)
         self._samples.append(
             {
                 "id": sample.id,
@@ -144,6 +147,28 @@ class Gallery:
             }
         return document
 
+    def _png(
+        self, sample_id: str, image: Image, name: str, mode: str
+    ) -> tuple[bytes, PIL.Image.Image] | None:
+        """A picture or mask as file and decoded; None if it is not what the sample says."""
+        size = (image.width, image.height)
+        try:
+            content = self._dataset.picture(sample_id, name)
+            return content, decode_png(content, name, mode, size)
+        except DataError:
+            return None
+
+    def _thumbnail(self, sample_id: str, image: Image) -> str | None:
+        """A small picture as data URL; None if there is no picture to be read."""
+        png = self._png(sample_id, image, image.path, "RGB")
+        if png is None:
+            return None
+        small = png[1]
+        small.thumbnail(THUMBNAIL, PIL.Image.Resampling.LANCZOS, reducing_gap=2)
+        stream = io.BytesIO()
+        small.save(stream, "WEBP", quality=65, method=2)
+        return _url(stream.getvalue(), "webp")
+
     def _link(self, file: Path) -> str:
         """The way to a file from the page."""
         start = os.path.realpath(self._path.parent)
@@ -160,14 +185,13 @@ class Gallery:
         stats = self._stats.compute()
         embedded = self._bytes <= EMBED
         if embedded:
-            for sample in self._samples:
-                folder = self._dataset.folder(sample["id"])
-                for image in sample["images"].values():
-                    for key in ("full", "mask"):
-                        if image[key]:
-                            image[key] = _embedded(folder / image[key].rpartition("/")[2])
+            for sample_id, image, shown in self._images:
+                for key, name, mode in (("full", image.path, "RGB"), ("mask", image.mask, "L")):
+                    if name:
+                        png = self._png(sample_id, image, name, mode)
+                        shown[key] = png and _url(png[0], "png")
         data = {
-            "name": self._dataset.root.resolve().name,
+            "name": os.fsencode(self._dataset.root.resolve().name).decode("utf-8", "replace"),
             "answers": bool(self._answers),
             "embedded": embedded,
             "size": [self._dataset.config.image.width, self._dataset.config.image.height],
@@ -179,11 +203,9 @@ class Gallery:
             total=len(self._ids),
             figures={name: _url(png, "png") for name, png in figures(stats).items()},
         )
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self._path):
+            make_folder(self._path.parent)
             write_whole(self._path, html)
-        except OSError as problem:
-            raise DataError(f"{self._path}: cannot be written ({problem.strerror})") from None
         return self._path
 
 
@@ -232,25 +254,3 @@ def _hash(text: str) -> str:
 
 def _url(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _thumbnail(file: Path) -> str | None:
-    """A small picture as data URL; None if there is no picture to be read."""
-    if file.is_symlink():
-        return None
-    try:
-        with PIL.Image.open(file) as picture:
-            small = picture.convert("RGB")
-    except (OSError, SyntaxError, ValueError):
-        return None
-    small.thumbnail(THUMBNAIL, PIL.Image.Resampling.LANCZOS, reducing_gap=2)
-    stream = io.BytesIO()
-    small.save(stream, "WEBP", quality=65, method=2)
-    return _url(stream.getvalue(), "webp")
-
-
-def _embedded(file: Path) -> str | None:
-    """A picture as data URL, as it is; None if there is none."""
-    if file.is_symlink() or not file.is_file():
-        return None
-    return _url(file.read_bytes(), "png")

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import rasterize
 from star_tvr.scenes.world import World
 from star_tvr.schemas.card import write_card
-from star_tvr.schemas.checks import read_json
+from star_tvr.schemas.checks import parse_json
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import (
     Dataset,
@@ -36,8 +37,9 @@ from star_tvr.schemas.dataset import (
     remove_drafts,
     rendered,
 )
-from star_tvr.schemas.files import write_whole
+from star_tvr.schemas.files import read_text, write_whole, writing
 from star_tvr.schemas.folders import refuse_other, was_begun
+from star_tvr.schemas.locks import lock_folder
 from star_tvr.schemas.pictures import encode_png
 from star_tvr.schemas.records import Pair, Sample
 from star_tvr.schemas.trance import (
@@ -99,20 +101,21 @@ class Importer:
         At the end the manifest counts what is there, and splits and card are written.
 
         Raises:
+            ConfigError: another command writes to the target, or has begun something else there.
             DataError: the target cannot be written, or nothing could be imported.
         """
-        world = self.config.world
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
+        with lock_folder(self.out), writing(self.out):
+            self.refuse_other()  # whoever had the lock before may have begun something else
             write_whole(self.out / "dataset.json", dumps(self._manifest(self.total, {}).to_json()))
             done = set(rendered(self.out))
-            drafts = (self.out / "samples").glob("*/.[0-9]*")
-            remove_drafts(self.out, {draft.name.split(".")[1] for draft in drafts})
+            drafts = (self.out / "samples").glob("*/.*")
+            names = {draft.name.split(".")[1] for draft in drafts}
+            remove_drafts(self.out, [name for name in names if re.fullmatch("[0-9]{6,18}", name)])
             seen: set[str] = set()
             members: dict[str, list[str]] = {}
             kinds: Counter[str] = Counter()
             for raw in self.source.samples():
-                result, name = self._import(raw, world, done, seen)
+                result, name = self._import(raw, self.config.world, done, seen)
                 kinds[result.kind] += 1
                 if result.kind in ("imported", "there"):
                     seen.add(name)
@@ -120,8 +123,12 @@ class Importer:
                         members.setdefault(raw.split, []).append(name)
                 yield result
             self._finish(kinds, members)
-        except OSError as problem:
-            raise DataError(f"{self.out}: cannot be written ({problem.strerror})") from None
+
+    def refuse_other(self) -> None:
+        """Raise ConfigError if the target was begun with something else, or holds it."""
+        if was_begun(self.out, "dataset.json"):
+            former, wanted = Dataset.open(self.out).manifest, self._manifest(self.total, {})
+            refuse_other(self.out, _settings(former), _settings(wanted), free=("num_samples",))
 
     def _import(
         self, raw: RawSample, world: World, done: set[str], seen: set[str]
@@ -162,12 +169,7 @@ class Importer:
         images = []
         for state_name, camera_name in plan.views:
             name = names[state_name, camera_name]
-            picture = self.source.image(raw.split, name)
-            if picture.size != size:
-                raise DataError(
-                    f"{raw.where}: {name} is {picture.width} x {picture.height}, and the first "
-                    f"image was {size[0]} x {size[1]}"
-                )
+            picture = self.source.image(raw.split, name, size)
             state, camera = plan.state(state_name, world), plan.cameras[camera_name]
             objects = visible_objects(state, world)
             numbers = np.array([0, *(o.index + 1 for o in objects)], dtype=np.uint8)
@@ -250,9 +252,7 @@ def prepare_import(
         if not known
     ]
     importer = Importer(source, out, tuple(attributes), strict, total, config, tuple(estimated))
-    if was_begun(out, "dataset.json"):
-        former, wanted = Dataset.open(out).manifest, importer._manifest(total, {})
-        refuse_other(out, _settings(former), _settings(wanted), free=("num_samples",))
+    importer.refuse_other()
     return importer
 
 
@@ -274,7 +274,8 @@ def _config(
     The directions are those in which the recorded moves lead where they are recorded to.
     """
     path = source.root / "properties.json"
-    properties = read_json(path) if path.is_file() else None
+    there = path.exists() or path.is_symlink()
+    properties = parse_json(read_text(path, root=source.root), path) if there else None
     config = load_config("trance").to_json()
     config["world"] = world_block(properties, str(path))
     if not attributes or "position" in attributes:

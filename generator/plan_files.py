@@ -3,7 +3,6 @@
 Plans are written without being rendered, and read to be rendered.
 """
 
-import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -26,7 +25,8 @@ from star_tvr.schemas.dataset import (
     sample_folder,
     sample_id,
 )
-from star_tvr.schemas.files import read_text, write_whole
+from star_tvr.schemas.files import make_folder, read_text, refuse_links, write_whole, writing
+from star_tvr.schemas.locks import brief_lock
 from star_tvr.schemas.records import plan_from_json, plan_to_json
 
 CHUNK = 50
@@ -45,11 +45,13 @@ def write_plans(
         force: plan those again that are there.
 
     Raises:
-        DataError: a file of plans holds something else.
+        DataError: a file of plans holds something else, or cannot be written.
         PlanError: a sample cannot be planned; what was planned before is kept.
     """
     folder = out / "plans"
-    folder.mkdir(exist_ok=True)
+    refuse_links(out, folder)
+    with writing(folder):
+        make_folder(folder)
     text = config.model_dump_json(by_alias=True)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for block, group in groupby(indices, lambda i: i // SAMPLES_PER_FOLDER):
@@ -84,15 +86,16 @@ def _plan(text: str, indices: list[int]) -> list[str]:
 
 def _add(path: Path, lines: Mapping[int, str]) -> None:
     """Put lines into a file that is ordered by sample, replacing those of the same samples."""
-    with open(path.with_name(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with writing(path), brief_lock(path.parent):
         together = {**_read(path), **lines}
         write_whole(path, "".join(together[k] for k in sorted(together)))
 
 
 def _read(path: Path) -> dict[int, str]:
     """The lines of a file of plans by number of the sample; none if there is no file."""
-    lines = read_text(path).splitlines(keepends=True) if path.exists() else []
+    if not path.exists() and not path.is_symlink():
+        return {}
+    lines = read_text(path, root=path.parent).splitlines(keepends=True)
     return {_id(line, path): line for line in lines}
 
 
@@ -104,13 +107,16 @@ def _id(line: str, path: Path) -> int:
         raise DataError(f"{path}: holds a line that is no plan; delete the file") from None
 
 
-def read_jobs(path: Path, world: World) -> list[RenderJob]:
+def read_jobs(path: Path, world: World, root: Path | None = None) -> list[RenderJob]:
     """The samples that a file describes: a `sample.json`, or JSON Lines of plans.
+
+    Args:
+        root: a data set that the file must be in, not by a link.
 
     Raises:
         DataError: the file is unreadable, from a newer version, or names what `world` lacks.
     """
-    text = read_text(path)
+    text = read_text(path, root=root)
     if path.suffix == ".jsonl":
         lines = [(f"{path}, line {n}", t) for n, t in enumerate(text.split("\n"), 1) if t.strip()]
     else:
@@ -128,10 +134,10 @@ def stored_job(root: Path, index: int, world: World) -> RenderJob:
         DataError: the file is damaged or names what `world` lacks; says how to do without it.
     """
     path = sample_folder(root, sample_id(index)) / "sample.json"
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return RenderJob(index)
     try:
-        (job,) = read_jobs(path, world)
+        (job,) = read_jobs(path, world, root)
         if job.index != index:
             raise DataError(f"{path}: id: is {sample_id(job.index)}, not {sample_id(index)}")
     except DataError as problem:

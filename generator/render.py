@@ -3,11 +3,13 @@
 Samples are committed whole, so an interrupted run goes on where it stopped.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from star_tvr.generator.blender_process import RenderJob
+from star_tvr.generator.dataset_writer import refuse_other_config
 from star_tvr.generator.plan_files import read_jobs, stored_job
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import ConfigError, ParameterError
@@ -15,11 +17,13 @@ from star_tvr.scenes.sampler import Sampler
 from star_tvr.schemas.config import change_config, load_config
 from star_tvr.schemas.dataset import (
     Dataset,
+    remove_drafts,
     rendered,
     sample_folder,
     sample_id,
 )
-from star_tvr.schemas.folders import refuse_other, was_begun
+from star_tvr.schemas.files import writing
+from star_tvr.schemas.locks import lock_folder
 from star_tvr.schemas.records import SCHEMA_VERSION
 
 DIGITS = 18
@@ -114,6 +118,26 @@ class RenderRequest:
         return sorted(set(self.only))
 
 
+@contextmanager
+def lock_samples(out: Path, indices: Sequence[int], force: bool = False) -> Iterator[None]:
+    """Let nobody make these samples anew, or at all if we do; what a killed run left of them goes.
+
+    Commands that make what is missing may have samples in common: whichever is first commits them.
+
+    Raises:
+        ConfigError: somebody else is at it, who is named.
+        DataError: the folder cannot be written.
+    """
+    part = range(min(indices), max(indices) + 1) if indices else range(0)
+
+    def clean() -> None:
+        with writing(out):
+            remove_drafts(out, [sample_id(index) for index in indices])
+
+    with lock_folder(out, part, shared=not force, clean=clean):
+        yield
+
+
 def jobs_to_render(
     out: Path,
     config: DatasetConfig,
@@ -134,10 +158,7 @@ def jobs_to_render(
         DataError: the folder's manifest is damaged.
     """
     Sampler.from_config(config)
-    former = Dataset.open(out).manifest if was_begun(out, "dataset.json") else None
-    if former is not None:  # what changes no sample may differ
-        free = ("num_samples", "tries")
-        refuse_other(out, former.config.to_json(), config.to_json(), free)
+    former = refuse_other_config(out, config)
     total = config.num_samples
     for index in only or ():
         if not 0 <= index < total:

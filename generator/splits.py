@@ -18,10 +18,12 @@ from star_tvr.generator.split_schemes import (
     SplitSpec,
     scene_of,
 )
-from star_tvr.scenes.errors import ConfigError, DataError, ParameterError
+from star_tvr.scenes.errors import ConfigError, ParameterError
 from star_tvr.scenes.seeds import derive
 from star_tvr.scenes.world import World
 from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.files import make_folder, refuse_links, sync_folder, writing
+from star_tvr.schemas.locks import brief_lock
 from star_tvr.schemas.records import Pair
 
 
@@ -132,20 +134,22 @@ def write(dataset: Dataset, division: Division, by_difficulty: bool = False) -> 
         by_difficulty: easy pairs first, instead of by sample.
 
     Raises:
-        DataError: the files cannot be written.
+        DataError: the files cannot be written, or the scheme's folder is a link.
     """
     scheme = division.options.scheme
     folder = dataset.root / "splits" / scheme
-    try:
+    refuse_links(dataset.root, folder)
+    with writing(folder):
+        make_folder(folder)
+    with writing(folder), brief_lock(folder):
         for path in folder.glob("*.jsonl"):
             path.unlink()
+        sync_folder(folder)
         for name, pairs in division.splits.items():
             ordered = sorted(pairs, key=lambda r: r.difficulty) if by_difficulty else pairs
             rated = {r.pair: r.difficulty for r in ordered}
             dataset.write_split(f"{scheme}/{name}", rated, rated)
         dataset.write_scheme(scheme, division.to_json())
-    except OSError as problem:
-        raise DataError(f"{folder}: cannot be written ({problem.strerror})") from None
 
 
 def _allot(

@@ -23,6 +23,7 @@ from star_tvr.scenes.rules import move_type
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.transformations import answer_text
 from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.files import make_folder, write_whole, writing
 from star_tvr.schemas.records import Sample
 
 PERCENTILES = (0, 5, 50, 95, 100)
@@ -366,12 +367,10 @@ def save_figures(stats: Stats, folder: Path) -> list[str]:
         DataError: they cannot be written.
     """
     drawn = figures(stats)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        make_folder(folder)
         for name, picture in drawn.items():
-            (folder / f"{name}.png").write_bytes(picture)
-    except OSError as problem:
-        raise DataError(f"{folder}: cannot be written ({problem.strerror})") from None
+            write_whole(folder / f"{name}.png", picture)
     return [f"{name}.png" for name in drawn]
 
 

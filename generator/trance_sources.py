@@ -8,8 +8,10 @@ names, and links are not followed.
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +20,8 @@ import PIL.Image
 
 from star_tvr.scenes.errors import DataError
 from star_tvr.schemas.checks import check, parse_json
-from star_tvr.schemas.files import read_text
-from star_tvr.schemas.pictures import decode_png
+from star_tvr.schemas.files import LONGEST, open_file, read_bytes, read_text
+from star_tvr.schemas.pictures import LARGEST, check_kind, decode_png
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,18 @@ class TranceSource(Protocol):
     def samples(self) -> Iterator[RawSample]:
         """All of them, in order."""
 
-    def image(self, split: str | None, name: str) -> PIL.Image.Image:
-        """An image by its name; raises DataError."""
+    def image(
+        self, split: str | None, name: str, size: tuple[int, int] | None = None
+    ) -> PIL.Image.Image:
+        """An image by its name.
+
+        Args:
+            size: width and height that it must have; by default any up to `LARGEST`.
+
+        Raises:
+            DataError: it is missing, damaged, elsewhere, or of another size. Nothing is decoded
+                before the size is known.
+        """
 
 
 def open_source(src: Path) -> TranceSource:
@@ -87,15 +99,12 @@ class ImageFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def image(self, split: str | None, name: str) -> PIL.Image.Image:
+    def image(
+        self, split: str | None, name: str, size: tuple[int, int] | None = None
+    ) -> PIL.Image.Image:
         """See `TranceSource`."""
         path = self.root / "image" / name
-        if path.is_symlink() or not path.resolve().is_relative_to(self.root.resolve()):
-            raise DataError(f"{path}: is a link, which could lead anywhere; copy the file")
-        try:
-            return decode_png(path.read_bytes(), path)
-        except OSError as problem:
-            raise DataError(f"{path}: cannot be read ({problem.strerror})") from None
+        return decode_png(read_bytes(path, root=self.root), path, size=size)
 
 
 class JsonLinesSource(ImageFolder):
@@ -109,8 +118,9 @@ class JsonLinesSource(ImageFolder):
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         try:
-            with self.path.open("rb") as file:
-                yield from ((n, line) for n, line in enumerate(file, start=1) if line.strip())
+            with open_file(self.path) as file:
+                lines = iter(lambda: file.readline(LONGEST), b"")
+                yield from ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
         except OSError as problem:
             raise DataError(f"{self.path}: cannot be read ({problem.strerror})") from None
 
@@ -140,7 +150,7 @@ class JsonFilesSource(ImageFolder):
     def samples(self) -> Iterator[RawSample]:
         """See `TranceSource`."""
         for path in self._paths():
-            yield RawSample(str(path), None, partial(read_text, path))
+            yield RawSample(str(path), None, partial(read_text, path, root=self.root))
 
 
 class Hdf5Source:
@@ -152,27 +162,35 @@ class Hdf5Source:
         import h5py
 
         self.path, self.root = path, path.parent
-        try:
+        with self._reading("as HDF5"):
             self.file = h5py.File(path, "r")
             self.splits = list(self.file)
             names = {split: list(self._group(split, "data")) for split in self.splits}
-        except OSError as problem:
-            reason = " ".join(str(problem).split())
-            raise DataError(f"{path}: cannot be read as HDF5 ({reason})") from None
         for split in self.splits:
             if not re.fullmatch("[a-z][a-z0-9_-]*", split):
                 raise DataError(f"{path}: {split!r} is no name for a split")
         self.names = {s: sorted(n, key=lambda k: (len(k), k)) for s, n in names.items()}
 
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """Around calls of h5py, which raises any of these where a file is damaged."""
+        try:
+            yield
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as problem:
+            reason = " ".join(str(problem).split())
+            raise DataError(f"{self.path}: cannot be read {what} ({reason})") from None
+
     def _get(self, group: Any, name: str, where: str) -> Any:
         """A member that is really in this file: links out of it are refused."""
         import h5py
 
-        if not isinstance(group, h5py.Group) or name not in group:
-            raise DataError(f"{self.path}: there is no {where}")
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise DataError(f"{self.path}: {where} is a link, which could lead anywhere")
-        return group[name]
+        with self._reading(where):
+            # Not `name in group`, which follows links.
+            if not isinstance(group, h5py.Group) or not group.id.links.exists(name.encode()):
+                raise DataError(f"{self.path}: there is no {where}")
+            if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+                raise DataError(f"{self.path}: {where} is a link, which could lead anywhere")
+            return group[name]
 
     def _group(self, split: str, kind: str) -> Any:
         import h5py
@@ -196,35 +214,40 @@ class Hdf5Source:
 
     def _text(self, split: str, name: str) -> str:
         where = f"{split}/data/{name}"
-        content = self._value(self._get(self._group(split, "data"), name, where), where)
+        node = self._dataset(self._get(self._group(split, "data"), name, where), where)
+        if node.shape != () or node.dtype.kind not in "OS" or node.dtype.itemsize > LONGEST:
+            raise DataError(f"{self.path}: {where} is no text")
+        with self._reading(where):
+            content = node[()]
         if not isinstance(content, bytes):
             raise DataError(f"{self.path}: {where} is no text")
         return _text(content, f"{self.path}: {where}")
 
-    def image(self, split: str | None, name: str) -> PIL.Image.Image:
+    def image(
+        self, split: str | None, name: str, size: tuple[int, int] | None = None
+    ) -> PIL.Image.Image:
         """See `TranceSource`."""
         where = f"{split}/image/{name}"
-        pixels = self._value(self._get(self._group(split or "", "image"), name, where), where)
-        if not (
-            isinstance(pixels, np.ndarray)
-            and pixels.dtype == np.uint8
-            and pixels.ndim == 3
-            and pixels.shape[2] in (3, 4)
-            and pixels.size
-        ):
+        node = self._dataset(self._get(self._group(split or "", "image"), name, where), where)
+        shape: tuple[int, ...] = node.shape or ()
+        if not (node.dtype == np.uint8 and len(shape) == 3 and shape[2] in (3, 4) and all(shape)):
             raise DataError(f"{self.path}: {where} is no image (height, width, 3 or 4) of bytes")
-        return PIL.Image.fromarray(pixels[..., :3])
+        check_kind(f"{self.path}: {where}", "RGB", (shape[1], shape[0]), wanted_size=size)
+        with self._reading(where):
+            return PIL.Image.fromarray(node[()][..., :3])
 
-    def _value(self, node: Any, where: str) -> Any:
+    def _dataset(self, node: Any, where: str) -> Any:
+        """A dataset whose content is in this file, in pieces of no more than is there."""
         import h5py
 
         if not isinstance(node, h5py.Dataset):
             raise DataError(f"{self.path}: {where} is a group, and should be a dataset")
-        try:
-            return node[()]
-        except OSError as problem:
-            reason = " ".join(str(problem).split())
-            raise DataError(f"{self.path}: {where}: cannot be read ({reason})") from None
+        with self._reading(where):
+            if node.external or node.is_virtual:
+                raise DataError(f"{self.path}: {where} is in another file; copy it into this one")
+            if prod(node.chunks or ()) > 4 * LARGEST**2:
+                raise DataError(f"{self.path}: {where} is in pieces that are too large")
+        return node
 
 
 def _text(content: bytes, where: str) -> str:

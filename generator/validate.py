@@ -1,8 +1,10 @@
 """Checking a data set: every finding is one line that names the sample and the field."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from multiprocessing import get_context
@@ -19,8 +21,9 @@ from star_tvr.scenes.rules import Violation, violations
 from star_tvr.scenes.seeds import derive, sample_seed
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import rasterize
-from star_tvr.schemas.checks import read_json
-from star_tvr.schemas.dataset import Dataset, expected_views, read_sample, sample_folder
+from star_tvr.schemas.checks import parse_json
+from star_tvr.schemas.dataset import Dataset, expected_views, is_sample
+from star_tvr.schemas.files import read_text
 from star_tvr.schemas.pictures import decode_png
 from star_tvr.schemas.records import Image, Sample, plan_to_json
 
@@ -60,17 +63,27 @@ def validate(
         pixels: also compare masks with silhouettes computed from the geometry, and judge by the
             pixels whether objects look as the answer says.
         workers: processes.
+
+    Raises:
+        DataError: a folder of samples cannot be read.
+        TvrError: a process was killed.
     """
     ids = dataset.ids()
     check = partial(_check_alone, str(dataset.root), pixels)
     owner: dict[str, str] = {}
     views: dict[str, frozenset[ImageKey]] = {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        results = pool.map(check, ids, chunksize=8) if workers > 1 else map(check, ids)
-        for sample_id, (findings, scene, views[sample_id]) in zip(ids, results, strict=True):
-            if scene is not None and owner.setdefault(scene, sample_id) != sample_id:
-                findings.append(Finding(sample_id, "states", f"same scene as {owner[scene]}"))
-            yield sample_id, findings
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            results = pool.map(check, ids, chunksize=8) if workers > 1 else map(check, ids)
+            for sample_id, (findings, scene, views[sample_id]) in zip(ids, results, strict=True):
+                if scene is not None and owner.setdefault(scene, sample_id) != sample_id:
+                    findings.append(Finding(sample_id, "states", f"same scene as {owner[scene]}"))
+                yield sample_id, findings
+    except BrokenProcessPool:
+        raise TvrError(
+            f"{dataset.root}: a process that checked samples was killed, perhaps for want of "
+            "memory; lower workers"
+        ) from None
     yield "data set", [*_check_folders(dataset), *_check_counts(dataset)]
     yield "splits", list(_check_splits(dataset, views))
 
@@ -88,7 +101,7 @@ def _check_alone(
     """
     dataset = _open(root)
     try:
-        sample = read_sample(dataset.folder(sample_id) / "sample.json")
+        sample = dataset.sample(sample_id)
     except DataError as problem:
         message = str(problem).removeprefix(f"{dataset.folder(sample_id)}/")
         return [Finding(sample_id, "sample.json", message)], None, frozenset()
@@ -112,21 +125,26 @@ def check_sample(
         return Finding(sample_id, field, message)
 
     findings = [finding(*f) for f in _check_origin(dataset, sample_id, sample)]
+    for what, names in (
+        ("image", [f"{image.state}-{image.camera}" for image in sample.images]),
+        ("file", [name for image in sample.images for name in image.files]),
+    ):
+        findings += [finding("images", f"the {what} {n} is listed twice") for n in _twice(names)]
     try:
         findings += [finding(f"rule {v.rule}", v.detail) for v in _broken_rules(dataset, sample)]
-        findings += _check_stored_values(dataset, sample)
+        findings += _check_stored_values(dataset, sample_id, sample)
     except (TvrError, KeyError, IndexError) as problem:
         findings.append(finding("states", f"an object or value does not exist ({problem})"))
         return findings
     pictures: dict[tuple[str, str], tuple[NDArray[np.uint8], NDArray[np.uint8]]] = {}
     for image in sample.images:
-        picture = _decode(folder / image.path, "RGB", (image.width, image.height))
+        picture = _decode(dataset, sample_id, image, image.path, "RGB")
         if isinstance(picture, str):
             findings.append(finding(f"{image.state}-{image.camera}: {image.path}", picture))
         if image.mask is None:
             findings += _check_labels(dataset, sample, image, None, pixels)
             continue
-        mask = _decode(folder / image.mask, "L", (image.width, image.height))
+        mask = _decode(dataset, sample_id, image, image.mask, "L")
         if isinstance(mask, str):
             findings.append(finding(f"{image.state}-{image.camera}: {image.mask}", mask))
             continue
@@ -181,9 +199,13 @@ def _broken_rules(dataset: Dataset, sample: Sample) -> Iterator[Violation]:
     )
 
 
-def _check_stored_values(dataset: Dataset, sample: Sample) -> Iterator[Finding]:
+def _check_stored_values(dataset: Dataset, sample_id: str, sample: Sample) -> Iterator[Finding]:
     """Everything in sample.json that follows from the rest of it must do so."""
-    stored = read_json(dataset.folder(sample.id) / "sample.json")
+    for before, after in zip(sample.plan.initial, sample.plan.final, strict=False):
+        if before.rotation != after.rotation:
+            field = f"states.final.objects.{after.index}.rotation"
+            yield Finding(sample_id, field, f"is {after.rotation}, and was {before.rotation}")
+    stored = parse_json(dataset.text(sample_id), dataset.folder(sample_id) / "sample.json")
     image = sample.images[0]
     derived = plan_to_json(sample.plan, dataset.world, image.width, image.height)
     if stored["schema_version"] == 1:
@@ -191,7 +213,7 @@ def _check_stored_values(dataset: Dataset, sample: Sample) -> Iterator[Finding]:
             transformation.pop("equivalents", None)
     for key in ("states", "transformations", "answer", "cameras"):
         if stored[key] != derived[key]:
-            yield Finding(sample.id, key, "does not follow from the rest of sample.json")
+            yield Finding(sample_id, key, "does not follow from the rest of sample.json")
 
 
 def _check_labels(
@@ -252,34 +274,46 @@ def _overlap(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     return float((first & second).sum() / max(1, (first | second).sum()))
 
 
-def _decode(path: Path, mode: str, size: tuple[int, int]) -> NDArray[np.uint8] | str:
-    """The pixels, or what is wrong with the file."""
-    if path.is_symlink():
-        return "is a link; a data set holds its own files"
-    try:
-        picture = decode_png(path.read_bytes(), path.name)
-    except FileNotFoundError:
+def _decode(
+    dataset: Dataset, sample_id: str, image: Image, name: str, mode: str
+) -> NDArray[np.uint8] | str:
+    """The pixels of a picture or mask, or what is wrong with the file."""
+    path = dataset.folder(sample_id) / name
+    if not path.exists() and not path.is_symlink():
         return "is missing"
-    except OSError as problem:
-        return f"cannot be read ({problem.strerror})"
+    try:
+        content = dataset.picture(sample_id, name)
+        return np.asarray(decode_png(content, path, mode, (image.width, image.height)))
     except DataError as problem:
-        return f"cannot be decoded: {str(problem).removeprefix(f'{path.name}: ')}"
-    if (picture.mode, picture.size) != (mode, size):
-        return f"is {picture.mode} {picture.size}, not {mode} {size}"
-    return np.asarray(picture)
+        return str(problem).removeprefix(f"{path}: ").replace("the image is", "cannot be decoded:")
+
+
+def _twice(names: Iterable[Any]) -> list[Any]:
+    """What is there more than once, in order."""
+    return [name for name, number in Counter(names).items() if number > 1]
 
 
 def _check_folders(dataset: Dataset) -> Iterator[Finding]:
-    """Every sample is a folder of its own in the place of its number."""
+    """Files and folders only; every sample is a folder of its own in the place of its number."""
+
+    def finding(path: Path, message: str) -> Finding:
+        return Finding("data set", str(path.relative_to(dataset.root)), message)
+
+    places = [dataset.root, *(dataset.root / name for name in ("splits", "plans"))]
+    places += sorted((dataset.root / "splits").glob("*"))
+    for path in (path for place in places if place.is_dir() for path in sorted(place.iterdir())):
+        if path.is_symlink():
+            yield finding(path, "is a link; a data set holds its own files")
+        elif not path.is_dir() and not path.is_file():
+            yield finding(path, "is no ordinary file")
     for parent in sorted((dataset.root / "samples").glob("*")):
-        for path in [parent, *(sorted(parent.glob("[0-9]*")) if parent.is_dir() else [])]:
-            where = str(path.relative_to(dataset.root))
+        for path in [parent, *(sorted(parent.glob("[!.]*")) if parent.is_dir() else [])]:
             if path.is_symlink():
-                yield Finding("data set", where, "is a link; a data set holds its own files")
+                yield finding(path, "is a link; a data set holds its own files")
             elif not path.is_dir():
-                yield Finding("data set", where, "is no folder")
-            elif path != parent and path != sample_folder(dataset.root, path.name):
-                yield Finding("data set", where, "is not where a sample of this number belongs")
+                yield finding(path, "is no folder")
+            elif path != parent and not is_sample(dataset.root, path):
+                yield finding(path, "is not where a sample of this name belongs")
 
 
 def _check_counts(dataset: Dataset) -> Iterator[Finding]:
@@ -297,8 +331,9 @@ def _check_counts(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _check_splits(dataset: Dataset, views: Mapping[str, frozenset[ImageKey]]) -> Iterator[Finding]:
-    """Known samples and cameras only, and no scene in two splits of a scheme."""
+    """Known samples and cameras only, each pair once, and no scene in two splits of a scheme."""
     owner: dict[tuple[str, str], str] = {}
+    counts: dict[str, int] = {}
     for name in dataset.split_names():
         scheme = name.split("/")[0]
         try:
@@ -306,6 +341,12 @@ def _check_splits(dataset: Dataset, views: Mapping[str, frozenset[ImageKey]]) ->
         except DataError as problem:
             yield Finding("data set", f"splits/{name}", str(problem))
             continue
+        counts[name] = len(pairs)
+        if not pairs:
+            yield Finding("data set", f"splits/{name}", "is empty; run tvr split again")
+        for pair in _twice(pairs):
+            views_of = f"{pair.initial} to {pair.final}"
+            yield Finding(pair.sample, f"splits/{name}", f"{views_of} is there twice")
         for pair in pairs:
             if pair.sample not in views:
                 yield Finding(pair.sample, f"splits/{name}", "is not in the data set")
@@ -317,3 +358,26 @@ def _check_splits(dataset: Dataset, views: Mapping[str, frozenset[ImageKey]]) ->
             for view in (("initial", pair.initial), ("final", pair.final)):
                 if images and view not in images:
                     yield Finding(pair.sample, f"splits/{name}", f"has no image {'-'.join(view)}")
+    for path in sorted((dataset.root / "splits").glob("*/scheme.json")):
+        yield from _check_scheme(dataset, path, counts)
+
+
+def _check_scheme(dataset: Dataset, path: Path, counts: Mapping[str, int]) -> Iterator[Finding]:
+    """As many pairs in every split as `scheme.json` says that `tvr split` wrote."""
+    where = str(path.relative_to(dataset.root))
+    try:
+        document = parse_json(read_text(path, root=dataset.root), where)
+    except DataError as problem:
+        yield Finding("data set", where, str(problem).removeprefix(f"{where}: "))
+        return
+    said = document.get("pairs") if isinstance(document, dict) else None
+    if not isinstance(said, dict):
+        yield Finding("data set", where, "has no pairs; run tvr split again")
+        return
+    for name, number in said.items():
+        split = f"{path.parent.name}/{name}"
+        if split not in dataset.split_names():
+            yield Finding("data set", f"splits/{split}", "is missing; run tvr split again")
+        elif counts.get(split, number) != number:
+            message = f"has {counts[split]} pairs, and {where} says {number}; run tvr split again"
+            yield Finding("data set", f"splits/{split}", message)

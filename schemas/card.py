@@ -16,10 +16,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import DataError
-from star_tvr.schemas.checks import read_json
+from star_tvr.schemas.checks import parse_json
 from star_tvr.schemas.config import load_config, preset_names
 from star_tvr.schemas.dataset import Dataset, dumps_line
-from star_tvr.schemas.files import write_whole
+from star_tvr.schemas.files import read_bytes, write_whole, writing
 from star_tvr.schemas.folders import differences
 
 MARK = "<!-- Written by tvr. Without this line, tvr leaves the file alone. -->"
@@ -69,7 +69,7 @@ def summarise(dataset: Dataset) -> Summary:
     digest = hashlib.sha256()
     for sample in dataset.ids():
         path = dataset.folder(sample) / "sample.json"
-        document = read_json(path)
+        document = parse_json(dataset.text(sample), path)
         try:
             plan = {k: document[k] for k in PLAN_KEYS}
             plan["images"] = [{k: i[k] for k in ("state", "camera")} for i in document["images"]]
@@ -100,12 +100,11 @@ def write_card(dataset: Dataset) -> None:
         DataError: a sample cannot be read, or the folder not be written.
     """
     path = dataset.root / "README.md"
-    try:
-        if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
-            return
-        _write(dataset, dataset.root, card(dataset, summarise(dataset)))
-    except OSError as problem:
-        raise DataError(f"{path}: cannot be written ({problem.strerror})") from None
+    if path.exists() and MARK.encode() not in read_bytes(path, root=dataset.root):
+        return
+    text = card(dataset, summarise(dataset))
+    with writing(path):
+        _write(dataset, dataset.root, text)
 
 
 def write_export_card(dataset: Dataset, folder: Path, form: str, configs: Configs) -> None:
@@ -126,7 +125,7 @@ def _write(dataset: Dataset, folder: Path, text: str) -> None:
     for name, content in files.items():
         path = folder / name
         # What copies a data set goes by a file's time: one that stays the same is left alone.
-        if not path.exists() or path.read_bytes() != content.encode():
+        if not path.exists() or read_bytes(path, root=folder) != content.encode():
             write_whole(path, content)
 
 

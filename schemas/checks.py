@@ -53,14 +53,19 @@ def check(document: Any, schema: str, where: str | Path, error: type[TvrError] =
         where: the file (and line) the document came from.
         error: what to raise.
     """
+    fast, is_json = _fast_validator(schema), True
     try:
-        if _fast_validator(schema).is_valid(document):
+        if fast.is_valid(document):
             return
     except ValueError:  # keys or values that JSON does not have, as YAML can
-        pass
+        is_json = False
     problem = best_match(_validator(schema).iter_errors(document))
     if problem is not None:
         raise error(f"{where}: {describe(problem)}")
+    if is_json:  # to Python, unlike JSON Schema, `$` stands before a line end at the end, too
+        found = next(iter(fast.iter_errors(document)))
+        path = ".".join(map(str, found.instance_path))
+        raise error(f"{where}: {path + ': ' if path else ''}{found.message[:200]}")
 
 
 def describe(problem: ValidationError) -> str:
@@ -130,19 +135,22 @@ def parse_json(text: str, where: str | Path) -> Any:
         raise DataError(f"{where}: is not valid JSON ({problem})") from None
 
 
-def read_jsonl(path: Path, schema: str) -> list[Any]:
+def read_jsonl(path: Path, schema: str, root: Path | None = None) -> list[Any]:
     """All lines of a JSON Lines file, each checked against a schema; blank lines are skipped.
+
+    Args:
+        root: as for `open_file`.
 
     Raises:
         DataError: the file cannot be read, or a line is not what the schema asks for.
     """
-    return list(iter_jsonl(path, schema))
+    return list(iter_jsonl(path, schema, root))
 
 
-def iter_jsonl(path: Path, schema: str) -> Iterator[Any]:
+def iter_jsonl(path: Path, schema: str, root: Path | None = None) -> Iterator[Any]:
     """As `read_jsonl`, one line at a time."""
     try:
-        with open_file(path) as file:
+        with open_file(path, root) as file:
             for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), start=1):
                 if line.strip():
                     where = f"{path}, line {number}"

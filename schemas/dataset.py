@@ -1,7 +1,9 @@
 """The data set folder: opening it, going through it, and adding a sample whole or not at all."""
 
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +16,16 @@ from star_tvr.scenes.errors import ConfigError, DataError, TvrError
 from star_tvr.scenes.world import World
 from star_tvr.schemas.checks import check, parse_json, read_jsonl
 from star_tvr.schemas.config import merge
-from star_tvr.schemas.files import read_text, refuse_links, sync_folder, write_whole
+from star_tvr.schemas.files import (
+    make_folder,
+    read_bytes,
+    read_text,
+    refuse_links,
+    sync_folder,
+    write_synced,
+    write_whole,
+    writer,
+)
 from star_tvr.schemas.records import SCHEMA_VERSION, Pair, Sample
 
 SAMPLES_PER_FOLDER = 1000
@@ -122,9 +133,9 @@ class Dataset:
         """
         root = Path(root)
         path = root / "dataset.json"
-        if not path.is_file():
+        if not path.exists() and not path.is_symlink():
             raise DataError(f"{root}: is not a data set (there is no dataset.json in it)")
-        return cls(root, Manifest.parse(read_text(path), path))
+        return cls(root, Manifest.parse(read_text(path, root=root), path))
 
     @property
     def config(self) -> DatasetConfig:
@@ -154,9 +165,11 @@ class Dataset:
 
     def text(self, sample: str) -> str:
         """The text of a sample's `sample.json`. Raises DataError if it cannot be read."""
-        path = self.folder(sample) / "sample.json"
-        refuse_links(self.root, path)
-        return read_text(path)
+        return read_text(self.folder(sample) / "sample.json", root=self.root)
+
+    def picture(self, sample: str, name: str) -> bytes:
+        """A picture or mask of a sample as a file. Raises DataError if it cannot be read."""
+        return read_bytes(self.folder(sample) / name, root=self.root)
 
     def samples(self) -> Iterator[Sample]:
         """All samples, one at a time, in order."""
@@ -192,8 +205,7 @@ class Dataset:
         if name not in self.split_names():
             known = ", ".join(self.split_names()) or "none; run tvr split first"
             raise DataError(f"{path}: there is no such split (known: {known})")
-        refuse_links(self.root, path)
-        return read_jsonl(path, "split")
+        return read_jsonl(path, "split", self.root)
 
     def write_split(
         self, name: str, pairs: Iterable[Pair], difficulties: Mapping[Pair, float] | None = None
@@ -201,7 +213,7 @@ class Dataset:
         """Write one split file, whole; a pair with a difficulty has it in its line."""
         path = self.split_file(name)
         refuse_links(self.root, path.parent)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         rated = difficulties or {}
         lines = ({**p.to_json(), **({"difficulty": rated[p]} if p in rated else {})} for p in pairs)
         write_whole(path, "".join(map(dumps_line, lines)))
@@ -210,6 +222,7 @@ class Dataset:
     def write_scheme(self, scheme: str, document: Mapping[str, Any]) -> Path:
         """Write `scheme.json`, which says how the splits of a scheme were made."""
         path = self.root / "splits" / scheme / "scheme.json"
+        refuse_links(self.root, path.parent)
         write_whole(path, dumps(document))
         return path
 
@@ -272,18 +285,26 @@ def rendered(root: Path) -> Iterator[str]:
     """The ids of the samples that exist under `root`, in order."""
     for parent in sorted((root / "samples").glob("[0-9]*")):
         if parent.is_dir():
-            yield from sorted(
-                p.name
-                for p in parent.iterdir()
-                if p.name.isdigit() and sample_folder(root, p.name) == p
-            )
+            try:
+                names = os.listdir(parent)
+            except OSError as problem:
+                raise DataError(f"{parent}: cannot be read ({problem.strerror})") from None
+            yield from sorted(n for n in names if is_sample(root, parent / n))
+
+
+def is_sample(root: Path, path: Path) -> bool:
+    """Whether a path is where the sample of this name lies."""
+    # Not isdigit(): other scripts have digits, too.
+    number = re.fullmatch("[0-9]{6,18}", path.name)
+    return number is not None and sample_folder(root, path.name) == path
 
 
 def commit_sample(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
     """Put a sample's folder in place: all its files, or nothing.
 
     The files are written and synced under a hidden name first; the rename is the commit. A former
-    folder of the sample is moved out of the way for it, and deleted afterwards.
+    folder of the sample is moved out of the way for it, and deleted afterwards. Of two that commit
+    a sample at the same time, both of which made it from the same plan, one remains.
 
     Raises:
         DataError: a folder on the way to it is a link.
@@ -291,37 +312,41 @@ def commit_sample(root: Path, sample: str, files: Mapping[str, bytes]) -> None:
             is back.
     """
     final = sample_folder(root, sample)
-    draft, former = (final.parent / f".{sample}.{end}" for end in (os.getpid(), FORMER))
+    draft, former = (final.parent / f".{sample}.{end}" for end in (writer(), FORMER))
     refuse_links(root, final)
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
         for name, content in files.items():
-            with open(draft / name, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            write_synced(draft / name, content)
+        sync_folder(draft)
         if final.exists():
             shutil.rmtree(former, ignore_errors=True)
             final.rename(former)
-        sync_folder(draft)
         draft.rename(final)
         sync_folder(final.parent)
-    except BaseException:
+    except BaseException as problem:
         shutil.rmtree(draft, ignore_errors=True)
         _bring_back(final, former)
-        raise
+        taken = isinstance(problem, OSError) and problem.errno in (errno.ENOTEMPTY, errno.EEXIST)
+        if not (taken and final.exists()):
+            raise
     shutil.rmtree(former, ignore_errors=True)
 
 
-def remove_drafts(root: Path, samples: Collection[str]) -> None:
-    """Delete what interrupted writers of these samples left behind; bring back what they moved."""
+def remove_drafts(root: Path, samples: Collection[str], pid: int | None = None) -> None:
+    """Delete what interrupted writers of these samples left behind; bring back what they moved.
+
+    Args:
+        pid: a process of this machine that was the writer; None where nobody else is at work.
+    """
+    end = "*" if pid is None else writer(pid)
     for sample in samples:
         final = sample_folder(root, sample)
         refuse_links(root, final)
         _bring_back(final, final.parent / f".{sample}.{FORMER}")
-        for draft in final.parent.glob(f".{sample}.*"):
+        for draft in final.parent.glob(f".{sample}.{end}"):
             shutil.rmtree(draft, ignore_errors=True)
 
 
@@ -332,9 +357,14 @@ def _bring_back(final: Path, former: Path) -> None:
 
 def dumps(document: Any) -> str:
     """The one JSON form of documents: indented, keys in order of writing, no NaN."""
-    return json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return _encodable(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)) + "\n"
 
 
 def dumps_line(document: Any) -> str:
     """The one form of a line of JSON Lines."""
-    return json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n"
+    return _encodable(json.dumps(document, allow_nan=False, ensure_ascii=False)) + "\n"
+
+
+def _encodable(text: str) -> str:
+    """JSON with what UTF-8 cannot hold, as there is in names of folders, as its code."""
+    return text.encode("utf-8", "backslashreplace").decode()

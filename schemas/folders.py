@@ -7,6 +7,9 @@ from typing import Any
 
 from star_tvr.scenes.errors import ConfigError
 
+LOCK = ".lock"
+"""The file that is in a folder while a command writes to it, or left by one that was killed."""
+
 
 def was_begun(folder: Path, record: str | None, name: str = "") -> bool:
     """Whether the work that leaves `record` in its folder has begun in this one.
@@ -25,12 +28,19 @@ def was_begun(folder: Path, record: str | None, name: str = "") -> bool:
     where = f"{name}: {folder}" if name else f"{folder}"
     if record is not None and (folder / record).exists():
         return True
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{where}: is a file; name a folder")
-    if folder.exists() and any(folder.iterdir()):
+    refuse_file(folder, name)
+    ours = LOCK if record is not None else None
+    if folder.exists() and any(path.name != ours for path in folder.iterdir()):
         without = f" and has no {record}" if record is not None else ""
         raise ConfigError(f"{where}: is not empty{without}; name another folder")
     return False
+
+
+def refuse_file(folder: Path, name: str = "") -> None:
+    """Raise ConfigError if a folder that is to be written to is a file; `name` as `was_begun`."""
+    if folder.exists() and not folder.is_dir():
+        where = f"{name}: {folder}" if name else f"{folder}"
+        raise ConfigError(f"{where}: is a file; name a folder")
 
 
 def refuse_other(

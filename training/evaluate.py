@@ -16,6 +16,7 @@ from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.dataset import dumps, dumps_line
 from star_tvr.schemas.files import write_whole
 from star_tvr.schemas.folders import refuse_other, was_begun
+from star_tvr.schemas.locks import lock_folder
 from star_tvr.training.backends import Backend, Decoding, Question, Response
 from star_tvr.training.config import PromptConfig
 from star_tvr.training.endpoint_backend import CapReached, Endpoint, EndpointError
@@ -45,10 +46,11 @@ def run(
         What `prepare` does, and TrainingError: the model cannot be loaded.
     """
     local = LocalModel(model, adapter, batch_size, device, allow_download)
-    session = prepare(dataset, split, local, out, Decoding(max_new_tokens), prompt)
-    for _ in session.answers():
-        pass
-    return session.score()
+    with lock_folder(Path(out)):
+        session = prepare(dataset, split, local, out, Decoding(max_new_tokens), prompt)
+        for _ in session.answers():
+            pass
+        return session.score()
 
 
 def choose_backend(
@@ -104,6 +106,9 @@ def prepare(
     shuffle_images: bool = False,
 ) -> "Session":
     """Open an evaluation's folder and find out what is left to ask. Nothing is asked yet.
+
+    Two that work in one folder at a time are kept apart by `schemas.locks.lock_folder` around this
+    and all that follows.
 
     Args:
         dataset: a data set folder, or its export in parquet.

@@ -11,6 +11,8 @@ model or adapter files and the processor, once the run is done
 import json
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,10 +26,11 @@ from star_tvr.schemas.config import read_yaml
 from star_tvr.schemas.dataset import dumps
 from star_tvr.schemas.files import write_whole
 from star_tvr.schemas.folders import refuse_other, was_begun
+from star_tvr.schemas.locks import lock_folder
 from star_tvr.training.config import STAGES, TrainConfig, base_model, resolve
 
 if TYPE_CHECKING:
-    from transformers import Trainer
+    from transformers import Trainer, TrainingArguments
 
 LIBRARIES = ("accelerate", "datasets", "peft", "tokenizers", "torch", "transformers", "trl")
 
@@ -49,6 +52,17 @@ class ResumePoint:
 
     checkpoint: Path | None
     done: bool
+
+
+@contextmanager
+def lock_run(config: TrainConfig, args: "TrainingArguments") -> Iterator[None]:
+    """Let no other run write to this one's folder; the main process holds the lock for all.
+
+    Raises:
+        ConfigError: another run does, which is named.
+    """
+    with lock_folder(config.output_dir) if args.process_index == 0 else nullcontext():
+        yield
 
 
 def open_run(config: TrainConfig) -> ResumePoint:

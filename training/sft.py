@@ -6,15 +6,20 @@ python -m star_tvr.training.sft CONFIG [--set key=value]…
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from star_tvr.schemas.dataset import Dataset
 from star_tvr.training.checks import check_config
 from star_tvr.training.config import TrainConfig, load_stages
 from star_tvr.training.initial_model import load_initial_model
 from star_tvr.training.launch import run_from_command_line
 from star_tvr.training.models import lora_config
-from star_tvr.training.run_folder import close_run, open_run
+from star_tvr.training.run_folder import close_run, lock_run, open_run
 from star_tvr.training.training_rows import training_rows
 from star_tvr.training.trl_arguments import trainer_arguments
+
+if TYPE_CHECKING:
+    from trl import GRPOConfig, SFTConfig
 
 
 def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
@@ -36,7 +41,12 @@ def train(config: TrainConfig) -> Path:
     # What can be refused is refused here; nothing is written yet.
     dataset = check_config(config)
     args = trainer_arguments(config)
+    with lock_run(config, args):
+        return _train(config, dataset, args)
 
+
+def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig") -> Path:
+    """Train, in a folder that nobody else writes to."""
     with args.main_process_first(desc="opening the run"):
         begun = open_run(config)
     if begun.done:

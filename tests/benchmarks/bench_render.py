@@ -4,10 +4,11 @@ The own share is all the CPU time of a process that Cycles' render call does not
 arranging the stage, reading passes, labels, PNG files, writing the sample. Only the frames per
 minute are by the clock, which other programs on the machine slow down.
 
-python tests/benchmarks/bench_render.py [--samples N] [--trance N] [--small N]
+python tests/benchmarks/bench_render.py [--samples N] [--trance N] [--small N] [--synced N]
 """
 
 import argparse
+import os
 import resource
 import tempfile
 import time
@@ -23,6 +24,7 @@ from star_tvr.generator.stage import Stage
 from star_tvr.generator.worker import render_sample, resident
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.schemas.config import load_config
+from star_tvr.schemas.dataset import sample_id
 
 
 class TimedStage(Stage):
@@ -63,6 +65,23 @@ def measure(overrides: list[str], samples: int, out: Path) -> dict[str, Any]:
     }
 
 
+def syncing(samples: int, out: Path) -> dict[str, float]:
+    """Milliseconds by the clock to commit a sample of eight small files, synced and not."""
+    files = {f"{k}.png": bytes(60_000) for k in range(7)} | {"sample.json": bytes(30_000)}
+    found = {}
+    real = os.fsync
+    for name, sync in (("synced", real), ("not synced", lambda handle: None)):
+        os.fsync = sync
+        try:
+            start = time.perf_counter()
+            for index in range(samples):
+                write_sample(out / name, sample_id(index), files)
+            found[name] = 1000 * (time.perf_counter() - start) / samples
+        finally:
+            os.fsync = real
+    return found
+
+
 def growth(frames: int, at: list[int]) -> list[tuple[int, int, float]]:
     """Frames made, MiB held, and CPU milliseconds for a frame of the last stretch."""
     config = load_config(
@@ -95,6 +114,8 @@ def main() -> None:
     )
     parser.add_argument("--trance", type=int, default=1, help="of the trance quality; minutes")
     parser.add_argument("--small", type=int, default=1000, help="small frames for the memory")
+    parser.add_argument("--synced", type=int, default=100, help="samples written, with and without")
+    parser.add_argument("--disk", help="where they are written; by default, temporary files")
     asked = parser.parse_args()
     table = Table(
         *("quality", "frames", "frames/min", "CPU s/frame", "own share", "own CPU ms/frame"),
@@ -114,6 +135,12 @@ def main() -> None:
                     f"{found['own ms']:.0f}",
                 )
     console.print(table)
+    if asked.synced:
+        with tempfile.TemporaryDirectory(dir=asked.disk) as folder:
+            for name, milliseconds in syncing(asked.synced, Path(folder)).items():
+                console.print(f"writing a sample of 0.45 MB, {name}: {milliseconds:.1f} ms")
+    if not asked.small:
+        return
     marks = sorted({min(100, asked.small), asked.small // 2, asked.small})
     table = Table("small frames", "MiB", "CPU ms/frame since", title="memory, 64 x 48, 1 sample")
     for frames, memory, milliseconds in growth(asked.small, marks):

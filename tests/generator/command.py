@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -9,10 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 TVR = Path(sys.executable).with_name("tvr")
 ROUGH = ("render.samples=1", "render.denoise=false")
 SMALL = ("image.width=64", "image.height=48", *ROUGH)
 SMALLEST = ("image.width=32", "image.height=24", *ROUGH)
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or limits of Linux")
+
+
+def limited(size: int) -> Callable[[], None]:
+    """Files of more than `size` bytes cannot be written by what is started with this."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def sets(*overrides: str) -> list[str]:

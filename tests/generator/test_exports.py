@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import os
 import re
 import shutil
 import tracemalloc
@@ -26,7 +27,7 @@ from star_tvr.schemas.records import Pair
 from star_tvr.training.exports import parquet_writer, webdataset_writer
 from star_tvr.training.exports.export_dataset import FORMATS, export_dataset
 from star_tvr.training.exports.items import read_checked
-from tests.generator.command import refused, tvr
+from tests.generator.command import limited, linux, refused, tvr
 
 SPLITS = ["train", "val", "test_id", "test_ood"]
 
@@ -569,6 +570,42 @@ def test_stopping_leaves_nothing(star, tmp_path):
     assert [p.name.startswith(".out.") for p in tmp_path.iterdir()] == [True]
     work.close()
     assert not list(tmp_path.iterdir())
+
+
+@linux
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_full_disk_is_named_and_leaves_nothing(divided, tmp_path, form):
+    whole = tmp_path / "whole"
+    run(divided, whole, form)
+    longest = max(path.stat().st_size for path in whole.rglob("*") if path.is_file())
+    for size in (longest // 2, longest - 10):
+        out = tmp_path / "out"
+        done = tvr("export", divided.root, out, "--format", form, preexec_fn=limited(size))
+        assert done.returncode == 1, done
+        (line,) = [line for line in done.stderr.splitlines() if not line.startswith("exporting")]
+        assert line.startswith(f"error: {out}: cannot be written (File too large)")
+    assert [p.name for p in tmp_path.iterdir()] == ["whole"]
+
+
+def test_what_cannot_be_read_does_not_blame_the_target(copy):
+    for name in ("sample.json", "initial-center.png"):
+        (folder(copy) / name).unlink()
+        os.mkfifo(folder(copy) / name)
+        line = refusal(copy, copy.parent / "out")
+        assert f"{LAST}/{name}: cannot be read (it is no ordinary file)" in line
+        (folder(copy) / name).unlink()
+        shutil.copy(folder(copy).with_name("000006") / name, folder(copy) / name)
+        document = folder(copy) / "sample.json"
+        document.write_text(document.read_text().replace('"000006"', f'"{LAST}"'))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_folders_need_not_have_names_in_utf_8(divided, tmp_path, form):
+    root = tmp_path / os.fsdecode(b"n\xff")
+    shutil.copytree(divided.root, root)
+    done = tvr("export", root, tmp_path / os.fsdecode(b"x\xff"), "--format", form)
+    assert done.returncode == 0, done.stderr
+    assert r"x\udcff: 9 pairs as" in done.stdout
 
 
 def test_the_command(divided, tmp_path):

@@ -505,8 +505,8 @@ def in_line(text):
 FILES = {
     "truncated": (with_image(lambda p: p.write_bytes(p.read_bytes()[:90])), "damaged"),
     "empty": (with_image(lambda p: p.write_bytes(b"")), "damaged"),
-    "gone": (with_image(lambda p: p.unlink()), "cannot be read"),
-    "smaller": (with_image(smaller), "is 80 x 60, and the first image was 160 x 120"),
+    "gone": (with_image(lambda p: p.unlink()), "there is no such file"),
+    "smaller": (with_image(smaller), "is RGB 80 x 60, and should be RGB 160 x 120"),
     "no JSON": (in_line(b"{"), "not valid JSON"),
     "NaN": (in_line(b'{"idx": NaN}'), "NaN"),
     "not UTF-8": (in_line(b"\xff\xfe"), "not UTF-8"),
@@ -538,6 +538,40 @@ def replaced(kind, name, value):
     return damage
 
 
+def outside(kind, name, shape):
+    """A dataset whose content is a file elsewhere."""
+
+    def damage(file, folder):
+        (folder / "secret").write_bytes(b"{}" + bytes(120 * 160 * 3))
+        where = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        where.set_external(str(folder / "secret").encode(), 0, h5py.h5f.UNLIMITED)
+        space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
+        dtype = h5py.h5t.py_create(np.dtype("u1" if shape else "S100"))
+        del file["val"][kind][name]
+        h5py.h5d.create(file["val"][kind].id, name.encode(), dtype, space, where)
+
+    return damage
+
+
+def virtual(file, folder):
+    del file["val/image"][IMAGE]
+    layout = h5py.VirtualLayout((120, 160, 3), np.uint8)
+    layout[:] = h5py.VirtualSource(str(folder / "other.h5"), "x", (120, 160, 3), np.uint8)
+    file["val/image"].create_virtual_dataset(IMAGE, layout)
+
+
+def unwritten(shape, chunks):
+    """A picture of which nothing was written, which takes no room in the file."""
+
+    def damage(file, folder):
+        del file["val/image"][IMAGE]
+        file["val/image"].create_dataset(
+            IMAGE, shape, np.uint8, chunks=chunks, maxshape=(None, None, 3), compression="gzip"
+        )
+
+    return damage
+
+
 IMAGE = f"TRANCE_standard_img_{BAD:06d}-initial.Camera_Center.png"
 HDF5 = {
     "no image": (replaced("image", IMAGE, None), "there is no val/image"),
@@ -549,6 +583,11 @@ HDF5 = {
         "is a link",
     ),
     "a number": (replaced("data", str(BAD), 7), "is no text"),
+    "a picture outside": (outside("image", IMAGE, (120, 160, 3)), "is in another file"),
+    "text outside": (outside("data", str(BAD), ()), "is in another file"),
+    "a virtual picture": (virtual, "is in another file"),
+    "a huge picture": (unwritten((60_000, 60_000, 3), (64, 64, 3)), "should be RGB 160 x 120"),
+    "huge pieces": (unwritten((120, 160, 3), (32_000, 32_000, 3)), "pieces that are too large"),
     "no JSON": (replaced("data", str(BAD), b"{"), "not valid JSON"),
 }
 

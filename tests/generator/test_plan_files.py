@@ -116,9 +116,9 @@ def one_object_less():
     return document
 
 
-def moved():
+def moved(x):
     document = copy.deepcopy(PLAN)
-    document["states"]["initial"]["objects"][0]["position"] = [1e308, 0.0, 0.3]
+    document["states"]["initial"]["objects"][0]["position"] = [x, 0.0, 0.3]
     return document
 
 
@@ -134,7 +134,8 @@ def from_above():
         (everywhere(0, index=300), ["objects.0.index", "300", "254"]),
         (everywhere(0, index=1), ["objects.0.index", "in order"]),
         (one_object_less(), ["do not lead to the final state"]),
-        (moved(), ["do not lead to the final state"]),
+        (moved(1e308), ["objects.0.position.0", "greater than the maximum"]),
+        (moved(1e5), ["do not lead to the final state"]),
         (from_above(), ["cameras", "no direction for up"]),
         (everywhere(0, shape="teapot"), ["objects.0.shape", "teapot", "cylinder"]),
     ],

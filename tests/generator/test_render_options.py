@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -26,6 +25,8 @@ from tests.generator.command import (
     Running,
     contents,
     documents,
+    limited,
+    linux,
     refused,
     render,
     samples,
@@ -35,7 +36,6 @@ from tests.generator.command import (
 
 BASIC = ("--config", "basic", "--num-samples")
 TINY = load_config("basic", ["num_samples=3", *SMALLEST])
-linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or limits of Linux")
 
 
 # Some samples, again, or from their JSON
@@ -388,11 +388,6 @@ def test_too_little_memory_for_any_process_is_said_once(tmp_path):
 # A disk that is full
 
 
-def limited(size):
-    """Files of more than `size` bytes cannot be written by what is started with this."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
 @linux
 def test_a_full_disk_drops_the_sample_whole_and_says_what_was_needed(tmp_path):
     out = tmp_path / "d"
@@ -405,6 +400,14 @@ def test_a_full_disk_drops_the_sample_whole_and_says_what_was_needed(tmp_path):
     assert [p.name for p in out.rglob("*") if p.parent != out] == ["00000"]
     render(out, *config, overrides=())  # with room, the same command goes on
     assert len(samples(out)) == 1
+
+
+@linux
+def test_a_full_disk_is_said_of_plans(tmp_path):
+    done = tvr("render", tmp_path / "d", "--plan-only", *sets(*SMALLEST), preexec_fn=limited(9_000))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path}/d/plans/00000.jsonl: cannot be written (File too")
 
 
 @linux

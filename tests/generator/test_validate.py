@@ -1,6 +1,7 @@
 """`tvr validate` names every kind of damage, and never falls over one."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -73,6 +74,14 @@ def assign(*path_and_value):
 
 def unlink(name):
     return lambda root: (folder(root) / name).unlink()
+
+
+def pipe(name):
+    def damage(root):
+        unlink(name)(root)
+        os.mkfifo(folder(root) / name)
+
+    return damage
 
 
 def link(root):
@@ -156,6 +165,55 @@ DAMAGE = {
     "depth": (assign("images", 0, "objects", 0, "depth", 1.0), "depth"),
     "relations": (assign("images", 0, "relations", "left", {"0": []}), "relations"),
     "image size": (assign("images", 0, "width", 65), "65|width"),
+    "an image listed twice": (
+        document(lambda d: d["images"].append(d["images"][0])),
+        "images: the image initial-center is listed twice",
+    ),
+    "one file for two images": (
+        document(lambda d: d["images"][1].update(path=d["images"][2]["path"])),
+        r"images: the file final-\w+.png is listed twice",
+    ),
+    "a key twice": (write(r"\{", '{"id": "000003", '), "the key 'id' is there twice"),
+    "a turned object": (
+        document(lambda d: d["states"]["final"]["objects"][0].update(rotation=0.123)),
+        "states.final.objects.0.rotation: is 0.123, and was",
+    ),
+    "a far lamp": (
+        document(lambda d: next(iter(d["lights"].values()))["position"].__setitem__(0, 1e308)),
+        r"lights.\w+.position.0: 1e\+308 is greater",
+    ),
+    "a bright lamp": (
+        document(lambda d: next(iter(d["lights"].values())).update(power=1e308)),
+        r"lights.\w+.power: 1e\+308 is greater",
+    ),
+    "a number of 401 digits": (write(r'"rotation": [\d.]+', '"rotation": 1' + "0" * 400), "digits"),
+    "a number of 5000 digits": (write(r'"pixels": \d+', '"pixels": ' + "9" * 5000), "digits"),
+    "20 digits": (write(r'"pixels": \d+', '"pixels": ' + "9" * 20), "pixels.*greater"),
+    "an id with a line end": (assign("id", "000003\n"), "id: .*does not match"),
+    "an id of 5000 digits": (assign("id", "1" * 5000), "sample.json: id: '1111"),
+    "a name with a line end": (
+        assign("images", 0, "path", "initial-center.png\n"),
+        "images.0.path: .*does not match",
+    ),
+    "a step of 5000 digits": (
+        assign("images", 0, "state", "step-" + "1" * 5000),
+        "images.0.state: 'step-1111",
+    ),
+    "a linked document": (
+        lambda root: (
+            (folder(root) / "sample.json").rename(root.parent / "elsewhere.json"),
+            (folder(root) / "sample.json").symlink_to(root.parent / "elsewhere.json"),
+        ),
+        "sample.json: is a link",
+    ),
+    "a pipe for a document": (
+        pipe("sample.json"),
+        "sample.json: cannot be read",
+    ),
+    "a pipe for a mask": (
+        pipe("final-left.mask.png"),
+        "final-left.mask.png: cannot be read",
+    ),
 }
 
 
@@ -197,6 +255,60 @@ def test_damage_to_a_split(copy, kind):
     assert re.search(expected, done.stdout), done.stdout
     assert "train" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def everywhere(copy):
+    """All findings of the command, which must come to its end."""
+    done = tvr("validate", copy)
+    assert done.returncode == 1 and "8 samples checked" in done.stdout, done
+    assert "Traceback" not in done.stderr and "error" not in done.stderr
+    return done.stdout
+
+
+def test_lines_of_splits_that_are_missing_or_there_twice(copy):
+    assert tvr("split", copy).returncode == 0
+    assert tvr("validate", copy).returncode == 0
+    folder = copy / "splits" / "cross-view"
+    train = (folder / "train.jsonl").read_text().splitlines(keepends=True)
+    (folder / "train.jsonl").write_text("".join([*train[:-1], train[0]]))
+    (folder / "val.jsonl").write_text("")
+    (folder / "test_id.jsonl").unlink()
+    found = everywhere(copy)
+    assert "splits/cross-view/train: center to center is there twice" in found
+    assert "splits/cross-view/val: is empty" in found
+    assert "splits/cross-view/test_id: is missing" in found
+    (folder / "train.jsonl").write_text("".join(train[:-1]))
+    assert re.search(r"train: has \d+ pairs, and splits/cross-view/scheme.json", everywhere(copy))
+    (folder / "scheme.json").write_text("[]")
+    assert "scheme.json: has no pairs" in everywhere(copy)
+
+
+def test_files_and_links_that_do_not_belong_there(copy, tmp_path):
+    block = copy / "samples" / "00000"
+    for name in ("²", "0²", "00000٣", "0", b"\xff1".decode("utf-8", "surrogateescape")):
+        (block / name).touch()
+    (tmp_path / "elsewhere").mkdir()
+    (copy / "splits").symlink_to(tmp_path / "elsewhere")
+    (copy / "README.md").unlink()
+    (copy / "README.md").symlink_to("/etc/hostname")
+    (copy / "samples" / "00001").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(copy / "pipe")
+    found = everywhere(copy)
+    for line in ("00000/²", "00000/0²", "00000/00000٣", "00000/0", r"00000/\udcff1"):
+        assert f"data set: samples/{line}: is no folder" in found
+    for line in ("splits", "README.md", "samples/00001"):
+        assert f"data set: {line}: is a link" in found
+    assert "data set: pipe: is no ordinary file" in found
+
+
+def test_a_linked_scheme_is_neither_deleted_nor_read(copy, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.jsonl").write_text("precious")
+    (copy / "splits").mkdir()
+    (copy / "splits" / "cross-view").symlink_to(tmp_path / "mine")
+    assert "splits/cross-view: is a link" in refused("split", copy, status=1)
+    assert (tmp_path / "mine" / "train.jsonl").read_text() == "precious"
+    assert "data set: splits/cross-view: is a link" in everywhere(copy)
 
 
 def test_a_split_that_is_no_json(copy):

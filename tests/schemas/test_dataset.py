@@ -1,7 +1,6 @@
 """The data set folder: samples are there whole or not at all."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from star_tvr.schemas.dataset import (
     sample_folder,
     sample_id,
 )
-from star_tvr.schemas.files import write_whole
+from star_tvr.schemas.files import write_whole, writer
 from star_tvr.schemas.records import Pair
 
 FILES = {"sample.json": b"{}", "initial-center.png": b"picture"}
@@ -48,7 +47,7 @@ def test_a_former_sample_stays_when_its_place_cannot_be_taken(root, monkeypatch)
     real = Path.rename
 
     def rename(path, target):
-        if path.name == f".000003.{os.getpid()}":
+        if path.name == f".000003.{writer()}":
             raise OSError("the disk went away")
         return real(path, target)
 

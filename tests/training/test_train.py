@@ -404,6 +404,32 @@ def test_a_run_of_all_weights_goes_on_from_its_weights(tiny, write_config, tmp_p
         assert torch.allclose(weights, resumed[name]), name
 
 
+HOLD = """
+import sys
+from pathlib import Path
+from star_tvr.schemas.locks import lock_folder
+with lock_folder(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("kind", [sft, grpo])
+def test_two_runs_do_not_write_to_one_folder(write_config, tmp_path, kind):
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "run")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        other.stdout.readline()
+        with pytest.raises(ConfigError, match=rf"run: in use by .*\(process {other.pid} on "):
+            kind.run(write_config(**SFT if kind is sft else {"max_steps": 1}))
+    finally:
+        other.communicate(b"")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_belongs_to_one_configuration(write_config, tmp_path):
     config = load_train_config("grpo", write_config(learning_rate=0.01))
     open_run(config)

@@ -3,17 +3,18 @@
 Everything is written into a hidden folder beside the target, which takes its name at the end.
 """
 
-import contextlib
-import os
 import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from star_tvr.scenes.errors import DataError, ParameterError
+from star_tvr.scenes.errors import ParameterError
 from star_tvr.schemas.card import Configs, write_export_card
 from star_tvr.schemas.dataset import Dataset
-from star_tvr.schemas.folders import was_begun
+from star_tvr.schemas.files import refuse_links, sync_folder, sync_tree, writing
+from star_tvr.schemas.folders import LOCK, was_begun
+from star_tvr.schemas.locks import lock_folder
 from star_tvr.training.exports import (
     conversations_writer,
     parquet_writer,
@@ -75,31 +76,35 @@ def export_dataset(
     if format not in FORMATS:
         raise ParameterError("format", f"is unknown; known are {', '.join(FORMATS)}", format)
     parts = choose_splits(dataset, splits)
-    was_begun(out, None)
     target = out.resolve()
+    draft = target.with_name(f".{target.name}.tvr-draft")
+    refuse_links(draft.parent, draft)
+    was_begun(out, None)
     try:
-        yield from _export(dataset, target, format, parts)
-    except OSError as problem:
-        reason = problem.strerror or " ".join(str(problem).split())
-        raise DataError(f"{out}: cannot be written ({reason})") from None
+        with lock_folder(draft):
+            was_begun(out, None)  # whoever had the lock before may have written it
+            remove_files(draft)  # of one that was killed
+            try:
+                with writing(out):
+                    configs = yield from FORMATS[format](dataset, parts, draft)
+                    write_export_card(dataset, draft, format, configs)
+                    sync_tree(draft)
+                    if target.exists():
+                        target.rmdir()
+                    draft.rename(target)
+                    sync_folder(target.parent)
+            except BaseException:
+                remove_files(draft)
+                raise
+    finally:
+        with suppress(OSError):  # it has its new name, or is another's
+            draft.rmdir()
 
 
-def _export(
-    dataset: Dataset, target: Path, format: str, parts: Sequence[ExportSplit]
-) -> Generator[ExportItem, None, None]:
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    new_parents = [p for p in target.parents if not p.exists()]
-    try:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        configs = yield from FORMATS[format](dataset, parts, draft)
-        write_export_card(dataset, draft, format, configs)
-        if target.exists():
-            target.rmdir()
-        draft.rename(target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            for parent in new_parents:
-                parent.rmdir()
-        raise
+def remove_files(folder: Path) -> None:
+    """Delete all that is in a folder but its lock."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != LOCK:
+            path.unlink()

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from star_tvr.scenes.errors import DataError
@@ -10,6 +9,7 @@ from star_tvr.scenes.rules import check_plan
 from star_tvr.scenes.transformations import answer_text
 from star_tvr.schemas.checks import iter_jsonl
 from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.files import open_file
 from star_tvr.schemas.pictures import decode_png
 from star_tvr.schemas.records import Image, Pair, Sample
 from star_tvr.training.config import PromptConfig
@@ -78,7 +78,7 @@ def count(dataset: Dataset, parts: Sequence[ExportSplit]) -> int:
             cameras = dataset.config.cameras
             total += len(dataset.ids()) * len(cameras.initial) * len(cameras.final)
         else:
-            with dataset.split_file(part.split).open("rb") as file:
+            with open_file(dataset.split_file(part.split), dataset.root) as file:
                 total += sum(1 for line in file if line.strip())
     return total
 
@@ -98,7 +98,7 @@ def items(dataset: Dataset, part: ExportSplit) -> Iterator[ExportItem]:
         return
     path = dataset.split_file(part.split)
     former: Sample | None = None
-    for line in iter_jsonl(path, "split"):
+    for line in iter_jsonl(path, "split", dataset.root):
         pair = Pair(line["sample"], line["initial"], line["final"])
         if former is None or former.id != pair.sample:
             former = read_checked(dataset, pair.sample, str(path))
@@ -126,18 +126,11 @@ def read_checked(dataset: Dataset, sample_id: str, where: str) -> Sample:
     path = folder / "sample.json"
     if not folder.is_dir():
         raise DataError(f"{where}: sample {sample_id} is not in the data set")
-    refuse_link(dataset, path)
     sample = dataset.sample(sample_id)
     if sample.id != sample_id:
         raise DataError(f"{path}: id is {sample.id}, but the folder is called {sample_id}")
     check_plan(sample.plan, dataset.world, str(path))
     return sample
-
-
-def refuse_link(dataset: Dataset, path: Path) -> None:
-    """Raise DataError for a file that is a link, or that a link puts outside the data set."""
-    if path.is_symlink() or not path.resolve().is_relative_to(dataset.root.resolve()):
-        raise DataError(f"{path}: is a link; a data set holds its own files")
 
 
 def picture(dataset: Dataset, sample: Sample, image: Image) -> bytes:
@@ -159,18 +152,8 @@ def mask(dataset: Dataset, sample: Sample, image: Image) -> bytes | None:
 
 
 def _png(dataset: Dataset, sample: Sample, image: Image, name: str, mode: str) -> bytes:
-    path = dataset.folder(sample.id) / name
-    refuse_link(dataset, path)
-    try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise DataError(f"{path}: cannot be read ({problem.strerror})") from None
-    found = decode_png(content, path)
-    if (found.mode, found.size) != (mode, (image.width, image.height)):
-        raise DataError(
-            f"{path}: is {found.mode} {found.width} x {found.height}, and should be "
-            f"{mode} {image.width} x {image.height}"
-        )
+    content = dataset.picture(sample.id, name)
+    decode_png(content, dataset.folder(sample.id) / name, mode, (image.width, image.height))
     return content
 
 

@@ -48,7 +48,9 @@ def write(
                 if number % (ROWS_PER_FILE // ROWS_PER_GROUP) == 0:
                     stack.close()
                     path = place / f"{split}-{number * ROWS_PER_GROUP // ROWS_PER_FILE:05d}.parquet"
-                    writer = stack.enter_context(pyarrow.parquet.ParquetWriter(path, schema))
+                    # pyarrow itself opens no path that is not UTF-8.
+                    file = stack.enter_context(path.open("wb"))
+                    writer = stack.enter_context(pyarrow.parquet.ParquetWriter(file, schema))
                 rows = [row(dataset, item) for item in group]
                 writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
                 yield from group

@@ -4,8 +4,11 @@ Source: the loader and the preprocessing of TRANCE's published code. In `data.h5
 group with `data/<idx>` (JSON), `image/<name>` (height, width, 3), `keys` and `basic_keys`.
 """
 
+import io
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +19,63 @@ from star_tvr.schemas.trance import image_name, properties, sample_document, val
 from star_tvr.training.exports.items import ExportItem, ExportSplit, items, picture
 
 ENDS = ("initial", "final")
+
+
+class Hdf5File(io.RawIOBase):
+    """A file for HDF5 to write to, whose library crashes when it cannot: it never hears of it.
+
+    Attributes:
+        problem: why something could not be written, if so; what comes after it is lost.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.problem: OSError | None = None
+        self._file = open(path, "w+b", buffering=0)
+
+    def write(self, content: Any) -> int:
+        """Write all of the content where the file stands."""
+        rest = memoryview(content).cast("B")
+        end = self._file.tell() + len(rest)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as problem:
+            self.problem = self.problem or problem
+            self._file.seek(end)
+        return memoryview(content).nbytes
+
+    def readinto(self, buffer: Any) -> int:
+        """Read as much as the buffer takes; what was lost is zeros."""
+        whole = memoryview(buffer).cast("B")
+        count = self._file.readinto(whole)
+        whole[count:] = bytes(len(whole) - count)
+        return len(whole)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length of the file."""
+        try:
+            return self._file.truncate(size)
+        except OSError as problem:
+            self.problem = self.problem or problem
+            return size or 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place in the file."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Where the file stands."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+    def check(self) -> None:
+        """Raise OSError if something could not be written."""
+        if self.problem is not None:
+            raise self.problem
 
 
 def write(
@@ -48,7 +108,8 @@ def write(
     (folder / "values.json").write_text(dumps(values(dataset.world)), encoding="utf-8")
     (folder / "image").mkdir()
     with (
-        h5py.File(folder / "data.h5", "w", libver="latest") as file,
+        closing(Hdf5File(folder / "data.h5")) as target,
+        h5py.File(target, "w", libver="latest") as file,
         (folder / "data.jsonl").open("w", encoding="utf-8") as lines,
     ):
         for part in parts:
@@ -73,7 +134,9 @@ def write(
                             (folder / "image" / name).write_bytes(content)
                             pixels = np.asarray(decode_png(content, name))
                             images.create_dataset(name, data=pixels, compression="gzip")
+                            target.check()
                 yield item
             group.create_dataset("keys", data=str(keys))
             group.create_dataset("basic_keys", data=str(basic))
+    target.check()
     return {}
