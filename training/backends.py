@@ -1,13 +1,14 @@
 """What an evaluation asks, what it is told, and how answers are drawn: for every kind of model."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from star_tvr.scenes.errors import ParameterError
 from star_tvr.scenes.seeds import derive
 from star_tvr.schemas.records import Pair
+from star_tvr.training.config import ModelInput
 from star_tvr.training.rows import RowReader
 
 
@@ -76,8 +77,8 @@ class Backend(Protocol):
     def identity(self) -> dict[str, Any]:
         """What tells it from other models, as JSON."""
 
-    def trained(self) -> Mapping[str, Any]:
-        """The configuration it was trained with, if it was trained here, or nothing."""
+    def trained(self) -> ModelInput:
+        """How it was asked in its training, if it was trained here. Raises ConfigError."""
 
     def answers(
         self, reader: RowReader, questions: Sequence[Question], decoding: Decoding

@@ -21,9 +21,10 @@ from PIL import Image
 
 from star_tvr.scenes.errors import ConfigError, ParameterError, TvrError
 from star_tvr.training.backends import Decoding, Question, Response
+from star_tvr.training.config import ModelInput
 from star_tvr.training.prompts import Message, with_images
 from star_tvr.training.rows import RowReader
-from star_tvr.training.run_folder import stored_training_config
+from star_tvr.training.run_folder import stored_input
 
 if TYPE_CHECKING:
     from openai import APIStatusError
@@ -115,9 +116,13 @@ class Endpoint:
         """Address and name."""
         return {"model": self.model, "endpoint": self.url.rstrip("/")}
 
-    def trained(self) -> Mapping[str, Any]:
-        """The training configuration, if the model's name is a folder that was trained here."""
-        return stored_training_config(self.model) or {}
+    def trained(self) -> ModelInput:
+        """How the model was asked in its training, if its name is a folder that was trained here.
+
+        Raises:
+            ConfigError: the configuration in that folder cannot be read.
+        """
+        return stored_input(self.model) or ModelInput()
 
     def answers(
         self, reader: RowReader, questions: Sequence[Question], decoding: Decoding

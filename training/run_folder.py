@@ -24,7 +24,7 @@ from star_tvr.schemas.config import read_yaml
 from star_tvr.schemas.dataset import dumps
 from star_tvr.schemas.files import write_whole
 from star_tvr.schemas.folders import refuse_other, was_begun
-from star_tvr.training.config import STAGES, TrainConfig, base_model, resolve
+from star_tvr.training.config import STAGES, ModelInput, TrainConfig, base_model, resolve
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -134,14 +134,21 @@ def _own_version() -> str:
         return "unknown"
 
 
-def stored_training_config(folder: str | None) -> dict[str, Any] | None:
-    """The training configuration beside a model, adapter or checkpoint that was trained here.
+def stored_input(folder: str | None) -> ModelInput | None:
+    """How a model, adapter or checkpoint that was trained here is asked, by what lies beside it.
 
     The model that a run began with, `base`, is asked as the run asks.
+
+    Raises:
+        ConfigError: the configuration beside it cannot be read.
     """
     if folder is None:
         return None
     path = Path(folder)
     inside = path.name == "base" or path.name.startswith("checkpoint-")
-    run = path.parent if inside else path
-    return read_yaml(run / "config.yaml") if (run / "config.yaml").is_file() else None
+    stored = (path.parent if inside else path) / "config.yaml"
+    if not stored.exists():
+        return None
+    document = read_yaml(stored)
+    known = {key: document[key] for key in ModelInput.model_fields if key in document}
+    return ModelInput.parse(known, str(stored))
