@@ -173,6 +173,8 @@ class Client:
     def __init__(self, endpoint: Endpoint, reader: RowReader, decoding: Decoding) -> None:
         from openai import AsyncOpenAI
 
+        from star_tvr.training.bounded_http import BoundedClient
+
         self.endpoint = endpoint
         self.reader = reader
         self.decoding = decoding
@@ -180,7 +182,11 @@ class Client:
         # The client's own retries know neither a limit of requests, nor a server that wants to be
         # left alone by all of them, nor replies that hold no completion.
         self.client = AsyncOpenAI(
-            base_url=endpoint.url, api_key=self.key, timeout=endpoint.timeout, max_retries=0
+            base_url=endpoint.url,
+            api_key=self.key,
+            timeout=endpoint.timeout,
+            max_retries=0,
+            http_client=BoundedClient(timeout=endpoint.timeout),
         )
         self.sent = 0
         self.reached = False
@@ -267,6 +273,8 @@ class Client:
         import httpx2
         import openai
 
+        from star_tvr.training.bounded_http import RefusedRedirectError, RefusedReplyError
+
         endpoint = self.endpoint
         self.check_cap()
         self.sent += 1
@@ -275,6 +283,12 @@ class Client:
                 reply = await self.client.chat.completions.with_raw_response.create(**request)
         except (TimeoutError, openai.APIConnectionError) as problem:
             cause = problem.__cause__
+            if isinstance(cause, RefusedRedirectError):
+                raise EndpointError(
+                    f"{endpoint.url}: {self.clean(str(cause))}; name that address if you trust it"
+                ) from None
+            if isinstance(cause, RefusedReplyError):
+                raise Failed(f"the reply {self.clean(str(cause))}", retry=False) from None
             lost = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout)
             if isinstance(problem, TimeoutError | openai.APITimeoutError):
                 words = f"no reply within {endpoint.timeout:g} s"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from star_tvr.scenes.errors import ConfigError, DataError, TvrError
 from star_tvr.schemas.files import open_file
-from star_tvr.training.config import Lora
+from star_tvr.training.config import Lora, Processor
 from star_tvr.training.errors import ModelError
 from star_tvr.training.weights import refuse_misfit, refuse_non_finite
 
@@ -142,7 +142,7 @@ def adapter_fault(folder: str) -> str:
 
 
 def load_processor(
-    model: str, options: Mapping[str, Any] | None = None, allow_download: bool = False
+    model: str, options: Processor | None = None, allow_download: bool = False
 ) -> "ProcessorMixin":
     """The processor of a model, padding on the left. Works without torchvision.
 
@@ -151,7 +151,7 @@ def load_processor(
 
     Args:
         model: a folder, or a name on the hub.
-        options: passed on to `from_pretrained`; keys of `training.config.PROCESSOR_KEYS`.
+        options: passed on to `from_pretrained`, for instance `max_pixels`.
 
     Raises:
         ModelError: the files are missing or damaged, there is only a tokenizer, or its template
@@ -171,7 +171,7 @@ def load_processor(
         loader: Any = AutoProcessor
         if base is not None and "video_processor" in base.get_attributes():
             loader = without_video(base)
-        processor = loader.from_pretrained(model, **{**(options or {}), **_hub(allow_download)})
+        processor = loader.from_pretrained(model, **dict(options or {}), **_hub(allow_download))
     if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "image_processor"):
         raise ModelError(
             f"model: {model} has a tokenizer but no image processor, so it would never see the "
@@ -195,7 +195,7 @@ def load_processor(
 def without_video(base: type["ProcessorMixin"]) -> type["ProcessorMixin"]:
     """The same processor class, under the same name, without its video part."""
 
-    class Processor(base):
+    class WithoutVideo(base):
         def __init__(
             self,
             image_processor: Any = None,
@@ -207,8 +207,8 @@ def without_video(base: type["ProcessorMixin"]) -> type["ProcessorMixin"]:
                 image_processor, tokenizer, None, chat_template=chat_template, **options
             )
 
-    Processor.__name__ = Processor.__qualname__ = base.__name__
-    return Processor
+    WithoutVideo.__name__ = WithoutVideo.__qualname__ = base.__name__
+    return WithoutVideo
 
 
 def load_model(

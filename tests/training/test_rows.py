@@ -60,7 +60,7 @@ def test_nothing_is_read_before_it_is_needed(copy):
     shutil.rmtree(copy.folder("000003"))
     table = table_of(copy, "cross-view/train")
     assert table[0]["sample"] == "000000"
-    with pytest.raises(DataError, match=r"000002/final-center.png: there is no such image"):
+    with pytest.raises(DataError, match=r"000002/final-center.png: there is no such file"):
         table[2]
     with pytest.raises(DataError, match=r"000003/sample.json: there is no such file"):
         table[3]
@@ -85,13 +85,13 @@ def test_a_missing_view_is_named(copy):
 
 def test_repeated_questions_are_made_once(dataset, monkeypatch):
     opened = []
-    read = images.read_rgb
+    read = images.read_picture
 
-    def noted(path):
-        opened.append(path)
-        return read(path)
+    def noted(*arguments):
+        opened.append(arguments)
+        return read(*arguments)
 
-    monkeypatch.setattr(images, "read_rgb", noted)
+    monkeypatch.setattr(images, "read_picture", noted)
     table = table_of(dataset, "cross-view/train")
     batch = table.__getitems__([0, 0, 0, 1, 1, 1])
     assert [row["sample"] for row in batch] == ["000000"] * 3 + ["000001"] * 3

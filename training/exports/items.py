@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from star_tvr.scenes.errors import DataError
@@ -10,9 +9,10 @@ from star_tvr.scenes.rules import check_plan
 from star_tvr.scenes.transformations import answer_text
 from star_tvr.schemas.checks import iter_jsonl
 from star_tvr.schemas.dataset import Dataset
-from star_tvr.schemas.pictures import decode_png
+from star_tvr.schemas.files import open_file, refuse_links
 from star_tvr.schemas.records import Image, Pair, Sample
 from star_tvr.training.config import PromptConfig
+from star_tvr.training.images import read_picture
 from star_tvr.training.prompts import Message, build_prompt
 
 
@@ -78,7 +78,7 @@ def count(dataset: Dataset, parts: Sequence[ExportSplit]) -> int:
             cameras = dataset.config.cameras
             total += len(dataset.ids()) * len(cameras.initial) * len(cameras.final)
         else:
-            with dataset.split_file(part.split).open("rb") as file:
+            with open_file(dataset.split_file(part.split)) as file:
                 total += sum(1 for line in file if line.strip())
     return total
 
@@ -97,6 +97,7 @@ def items(dataset: Dataset, part: ExportSplit) -> Iterator[ExportItem]:
                     yield ExportItem(sample, Pair(sample_id, initial, final), None)
         return
     path = dataset.split_file(part.split)
+    refuse_links(dataset.root, path)
     former: Sample | None = None
     for line in iter_jsonl(path, "split"):
         pair = Pair(line["sample"], line["initial"], line["final"])
@@ -126,18 +127,11 @@ def read_checked(dataset: Dataset, sample_id: str, where: str) -> Sample:
     path = folder / "sample.json"
     if not folder.is_dir():
         raise DataError(f"{where}: sample {sample_id} is not in the data set")
-    refuse_link(dataset, path)
     sample = dataset.sample(sample_id)
     if sample.id != sample_id:
         raise DataError(f"{path}: id is {sample.id}, but the folder is called {sample_id}")
     check_plan(sample.plan, dataset.world, str(path))
     return sample
-
-
-def refuse_link(dataset: Dataset, path: Path) -> None:
-    """Raise DataError for a file that is a link, or that a link puts outside the data set."""
-    if path.is_symlink() or not path.resolve().is_relative_to(dataset.root.resolve()):
-        raise DataError(f"{path}: is a link; a data set holds its own files")
 
 
 def picture(dataset: Dataset, sample: Sample, image: Image) -> bytes:
@@ -146,7 +140,7 @@ def picture(dataset: Dataset, sample: Sample, image: Image) -> bytes:
     Raises:
         DataError: it is missing, damaged, a link, or another picture than recorded.
     """
-    return _png(dataset, sample, image, image.path, "RGB")
+    return read_picture(dataset, sample, image, image.path, "RGB")[0]
 
 
 def mask(dataset: Dataset, sample: Sample, image: Image) -> bytes | None:
@@ -155,23 +149,9 @@ def mask(dataset: Dataset, sample: Sample, image: Image) -> bytes | None:
     Raises:
         DataError: it is missing, damaged, a link, or another picture than recorded.
     """
-    return None if image.mask is None else _png(dataset, sample, image, image.mask, "L")
-
-
-def _png(dataset: Dataset, sample: Sample, image: Image, name: str, mode: str) -> bytes:
-    path = dataset.folder(sample.id) / name
-    refuse_link(dataset, path)
-    try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise DataError(f"{path}: cannot be read ({problem.strerror})") from None
-    found = decode_png(content, path)
-    if (found.mode, found.size) != (mode, (image.width, image.height)):
-        raise DataError(
-            f"{path}: is {found.mode} {found.width} x {found.height}, and should be "
-            f"{mode} {image.width} x {image.height}"
-        )
-    return content
+    if image.mask is None:
+        return None
+    return read_picture(dataset, sample, image, image.mask, "L")[0]
 
 
 def flat_prompt(dataset: Dataset, item: ExportItem, prompt: PromptConfig) -> list[Message]:
