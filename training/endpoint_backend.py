@@ -281,14 +281,14 @@ class Client:
         try:
             async with asyncio.timeout(endpoint.timeout):
                 reply = await self.client.chat.completions.with_raw_response.create(**request)
+        except RefusedRedirectError as problem:
+            raise EndpointError(
+                f"{endpoint.url}: {self.clean(str(problem))}; name that address if you trust it"
+            ) from None
+        except RefusedReplyError as problem:
+            raise Failed(self.clean(f"the reply {problem}"), retry=False) from None
         except (TimeoutError, openai.APIConnectionError) as problem:
             cause = problem.__cause__
-            if isinstance(cause, RefusedRedirectError):
-                raise EndpointError(
-                    f"{endpoint.url}: {self.clean(str(cause))}; name that address if you trust it"
-                ) from None
-            if isinstance(cause, RefusedReplyError):
-                raise Failed(f"the reply {self.clean(str(cause))}", retry=False) from None
             lost = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout)
             if isinstance(problem, TimeoutError | openai.APITimeoutError):
                 words = f"no reply within {endpoint.timeout:g} s"

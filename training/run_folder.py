@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.scenes.errors import ConfigError, DataError, printable
 from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.config import read_yaml
 from star_tvr.schemas.dataset import dumps
@@ -112,7 +112,8 @@ def last_checkpoint(folder: Path) -> Path | None:
             if aside.exists():
                 raise ConfigError(f"{state}: is damaged ({problem}); remove {path.name}") from None
             path.rename(aside)
-            print(f"{state}: is damaged ({problem}); kept as {aside.name}", file=sys.stderr)
+            words = f"{state}: is damaged ({problem}); kept as {aside.name}"
+            print(printable(words), file=sys.stderr)
         except (OSError, DataError) as problem:
             raise ConfigError(
                 f"{path}: the checkpoint cannot be read ({problem}); {cure}"
