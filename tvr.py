@@ -613,6 +613,8 @@ def _describe(problem: Exception) -> tuple[str, int]:
     if isinstance(problem, typer.TyperException):
         message = " ".join(problem.format_message().split()).rstrip(".")
         return message.replace(": Value error, ", ": ") + "; see --help", 2
+    if isinstance(problem, OSError) and problem.filename is not None:
+        return f"{problem.filename}: {problem.strerror}; mend that and run again", 1
     # A fault of ours, or of the system: no traceback unasked.
     return f"{type(problem).__name__}: {' '.join(str(problem).split())}; --debug says more", 1
 

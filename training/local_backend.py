@@ -1,12 +1,14 @@
 """A model on this machine as something that can be asked."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star_tvr.scenes.errors import ParameterError
+from star_tvr.schemas.files import open_file
 from star_tvr.training.backends import Decoding, Question, Response
 from star_tvr.training.config import ModelInput
 from star_tvr.training.models import (
@@ -217,11 +219,12 @@ def fingerprint(folders: Sequence[str]) -> str:
     """
     digest = hashlib.sha256()
     for folder in folders:
-        digest.update(folder.encode())
+        digest.update(os.fsencode(folder))
         for path in sorted(Path(folder).glob("*.safetensors")):
-            size = path.stat().st_size
-            digest.update(f"{path.name} {size}".encode())
-            with open(path, "rb") as file:
+            with open_file(path) as file:
+                size = file.seek(0, os.SEEK_END)
+                digest.update(f"{path.name} {size}".encode())
+                file.seek(0)
                 digest.update(file.read(1 << 20))
                 file.seek(max(0, size - (1 << 20)))
                 digest.update(file.read())
