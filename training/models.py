@@ -5,6 +5,7 @@ Nothing here knows what the task is. torch and transformers are imported inside 
 
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +27,6 @@ def quiet_libraries() -> None:
 
     Setting TRANSFORMERS_VERBOSITY brings the hints back.
     """
-    import warnings
-
     import datasets
     import transformers
 
@@ -47,7 +46,8 @@ def reading(what: str) -> Iterator[None]:
         ModelError: `what`, and the library's complaint, whatever it is.
     """
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except TvrError:
         raise
     # Such files can name anything, so libraries fail on them in all ways; tokenizers raises plain
@@ -89,7 +89,7 @@ def check_model(model: str, allow_download: bool = False) -> "PretrainedConfig":
             raise ConfigError(
                 f"model: {model} is neither a folder nor a model in the local cache{hint}"
             ) from None
-        if "trust_remote_code" in str(problem):
+        if "custom code" in str(problem):
             raise ConfigError(
                 f"model: {model} needs code of its own (auto_map in config.json), which is never "
                 "run; choose a model that transformers knows"

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from PIL import Image
 
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.dataset import Dataset
@@ -75,6 +76,47 @@ def test_a_damaged_image_is_named(copy, damage):
     with pytest.raises(DataError, match=r"000001/initial-center.png: the image is damaged") as info:
         table[1]
     assert "\n" not in str(info.value)
+
+
+def save_as(path, **settings):
+    """Store a picture again, in another kind of file or form."""
+    with Image.open(path) as picture:
+        form = settings.pop("mode", "RGB")
+        shown = picture.convert(form).resize(settings.pop("size", picture.size))
+    shown.save(path, settings.pop("format", "PNG"))
+
+
+def link_elsewhere(path):
+    secret = path.parents[4] / "private.png"
+    path.rename(secret)
+    path.symlink_to(secret)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: save_as(path, format="JPEG"),
+        lambda path: save_as(path, format="GIF"),
+        lambda path: save_as(path, mode="P"),
+        lambda path: save_as(path, mode="RGBA"),
+        lambda path: save_as(path, mode="L"),
+        lambda path: save_as(path, size=(65, 48)),
+        lambda path: save_as(path, size=(13_000, 13_000), mode="L"),
+        link_elsewhere,
+    ],
+    ids=["jpeg", "gif", "palette", "alpha", "gray", "size", "bomb", "link"],
+)
+def test_only_the_pictures_of_the_data_set_are_shown(copy, change):
+    change(copy.folder("000001") / "initial-center.png")
+    with pytest.raises(DataError, match="000001/initial-center.png: .*; delete .* render again"):
+        table_of(copy, "cross-view/train")[1]
+
+
+def test_a_record_of_another_size_is_refused(copy):
+    path = copy.folder("000001") / "sample.json"
+    path.write_text(path.read_text().replace('"width": 64', '"width": 13000'))
+    with pytest.raises(DataError, match="000001/sample.json: .* recorded as 13000 x 48, but .* 64"):
+        table_of(copy, "cross-view/train")[1]
 
 
 def test_a_missing_view_is_named(copy):
