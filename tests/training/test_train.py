@@ -462,7 +462,7 @@ def test_a_checkpoint_that_was_not_cut_off_is_kept(tmp_path, capsys):
     (tmp_path / "checkpoint-4").rename(tmp_path / "x")
     (tmp_path / "checkpoint-4").symlink_to(tmp_path / "x")
     (tmp_path / "x" / STATE).unlink()
-    with pytest.raises(ConfigError, match="checkpoint-4: cannot be read"):
+    with pytest.raises(ConfigError, match="checkpoint-4: the checkpoint cannot be read"):
         last_checkpoint(tmp_path)
     assert (tmp_path / "x").is_dir()
 
