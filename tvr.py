@@ -1,6 +1,9 @@
 """The command line: reads arguments, calls one function, prints what it returns."""
 
-import io
+from star_tvr.commands import startup
+
+# isort: split
+
 import json
 import os
 import signal
@@ -11,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from star_tvr.commands.output import progress, show
+from star_tvr.commands.output import console, echo, open_streams, progress, show, write
 from star_tvr.extras import EXTRAS, require
-from star_tvr.scenes.errors import ParameterError, TvrError
+from star_tvr.scenes.errors import ParameterError, TvrError, printable
 
 if TYPE_CHECKING:
     from star_tvr.generator.gallery import ScoredAnswer
@@ -155,11 +158,11 @@ def render(
             blocks = write_plans(out, resolved, numbers, workers or available_cores(), force)
             for _ in progress(blocks, "planning", len(numbers)):
                 pass
-            print(f"{out}/plans: {len(numbers)} plans")
+            echo(f"{out}/plans: {len(numbers)} plans")
             return
         if keep_blend and not jobs:
             words = "all samples are there and stay as they are; --force makes them again"
-            print(f"--keep-blend: {words}", file=sys.stderr)
+            echo(f"--keep-blend: {words}", error=True)
         made = run(out, resolved, jobs, workers, options)
         count = frames = 0
         work = progress(made, "rendering", len(jobs), total - len(jobs), frames=lambda m: m.frames)
@@ -167,15 +170,14 @@ def render(
             count += 1
             frames += sample.frames
             if count == 1 and sample.memory > max_memory:  # its process made no other sample
-                print(
+                echo(
                     f"--max-memory {max_memory}: a process holds {sample.memory} MiB after its "
                     f"first sample, so every sample waits for a new Blender; raise it",
-                    file=sys.stderr,
+                    error=True,
                 )
-        print(f"{out}: {count} samples rendered ({frames} frames), {total} there", flush=True)
-        write_card(
-            _open(out)
-        )  # last: an older sample that is damaged fails this, not the rendering
+        echo(f"{out}: {count} samples rendered ({frames} frames), {total} there")
+        # Last: an older sample that is damaged fails this, not the rendering.
+        write_card(_open(out))
 
 
 @app.command(context_settings=RENAMED)
@@ -231,9 +233,9 @@ def split(
     splits.write(opened, division, by_difficulty)
     for name, pairs in division.splits.items():
         count = len({r.pair.sample for r in pairs})
-        print(f"{dataset}/splits/{scheme}/{name}.jsonl: {len(pairs)} pairs of {count} scenes")
+        echo(f"{dataset}/splits/{scheme}/{name}.jsonl: {len(pairs)} pairs of {count} scenes")
     for line in division.remarks():
-        print(line)
+        echo(line)
 
 
 @app.command()
@@ -255,9 +257,9 @@ def validate(
         checked += 1
         wrong += len(findings)
         for finding in findings:
-            print(json.dumps(finding.to_json()) if as_json else finding)
+            echo(json.dumps(finding.to_json()) if as_json else finding)
     if not as_json:
-        print(f"{dataset}: {checked - 2} samples checked, {wrong} findings")
+        echo(f"{dataset}: {checked - 2} samples checked, {wrong} findings")
     if wrong:
         raise typer.Exit(1)
 
@@ -285,12 +287,12 @@ def stats(
     chance = baselines.baselines(plans, opened.world, attributes)
     if as_json:
         trivial = {b.name: b.to_json() for b in chance}
-        print(json.dumps({**found.to_json(), "trivial_answers": trivial}, indent=1))
+        echo(json.dumps({**found.to_json(), "trivial_answers": trivial}, indent=1))
     else:
         show(*measuring.tables(found), baselines.table(chance))
     if out is not None:
         names = measuring.save_figures(found, out)
-        print(f"{out}: {', '.join(names)}", file=sys.stderr if as_json else sys.stdout)
+        echo(f"{out}: {', '.join(names)}", error=as_json)
 
 
 @app.command()
@@ -320,7 +322,7 @@ def view(
     shown = page.choose(limit)
     for sample in progress(map(opened.sample, shown), "reading", len(shown), last=False):
         page.add(sample)
-    print(page.write())
+    echo(page.write())
 
 
 @app.command()
@@ -339,7 +341,7 @@ def export(
         require("tvr export --format parquet", "datasets")
     work = prepare_export(_open(dataset), out, format, splits or [])
     done = sum(1 for _ in progress(work.items, "exporting", work.total))
-    print(f"{out}: {done} pairs as {format}")
+    echo(f"{out}: {done} pairs as {format}")
 
 
 @app.command("import-trance", context_settings=RENAMED)
@@ -369,10 +371,10 @@ def import_trance(
     for outcome in progress(importer.run(), "importing", importer.total):
         kinds[outcome.kind] += 1
         if outcome.message:
-            print(f"left out: {outcome.message}", file=sys.stderr)
-    print(f"{out}: " + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))
+            echo(f"left out: {outcome.message}", error=True)
+    echo(f"{out}: " + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))
     for rule, number in sorted(importer.rules.items()):
-        print(f"{number} of them break our rule {rule}")
+        echo(f"{number} of them break our rule {rule}")
     if kinds["damaged"]:
         raise typer.Exit(1)
 
@@ -395,7 +397,7 @@ def score(
 
     report, comparison = score_files(predictions, _open(dataset), split_, against)
     if as_json:
-        print(json.dumps((comparison or report).to_json(), indent=1))
+        echo(json.dumps((comparison or report).to_json(), indent=1))
     else:
         show(*score_tables(report, comparison))
 
@@ -408,7 +410,7 @@ def train_sft(config: TrainConfig, set_: Overrides = None) -> None:
     """Supervised fine-tuning on the answers."""
     from star_tvr.training import sft
 
-    print(sft.run(config, set_ or []))
+    echo(sft.run(config, set_ or []))
 
 
 @train.command("grpo")
@@ -416,7 +418,7 @@ def train_grpo(config: TrainConfig, set_: Overrides = None) -> None:
     """Reinforcement learning with the STAR reward."""
     from star_tvr.training import grpo
 
-    print(grpo.run(config, set_ or []))
+    echo(grpo.run(config, set_ or []))
 
 
 @app.command()
@@ -495,9 +497,9 @@ def evaluate(
         left = len(session.left)
         for response in progress(session.answers(), "evaluating", left, done=session.done):
             if response.completion is None:
-                print(f"{response.question}: not answered: {response.problem}", file=sys.stderr)
+                echo(f"{response.question}: not answered: {response.problem}", error=True)
         show(metrics_table(session.score()))
-    print(f"{out}: predictions.jsonl, metrics.json")
+    echo(f"{out}: predictions.jsonl, metrics.json")
 
 
 @app.command()
@@ -509,7 +511,7 @@ def report(
     require("tvr report", "matplotlib", "pyarrow")
     from star_tvr.training import report as page
 
-    print(page.run(run, out))
+    echo(page.run(run, out))
 
 
 @app.command()
@@ -517,15 +519,14 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """What this machine can do; ends with 1 if it cannot render or cannot train."""
-    from rich.console import Console
-
     from star_tvr.generator import doctor as examination
 
     findings = examination.check_system()
     if as_json:
-        print(json.dumps(findings.to_json(), indent=1))
+        echo(json.dumps(findings.to_json(), indent=1))
     else:
-        examination.show(findings, Console())
+        with console() as output:
+            examination.show(findings, output)
     if not findings.ok:
         raise typer.Exit(1)
 
@@ -580,40 +581,57 @@ def _message(problem: TvrError) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """The `tvr` command. Errors that a user can mend are one line on stderr."""
-    signal.signal(signal.SIGTERM, _terminate)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text in any encoding
-        sys.stdout.reconfigure(errors="backslashreplace")
+    open_streams()
     given = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in given
     status: Any = 0
     try:
-        status = _run([a for a in given if a != "--debug"])
+        signal.signal(signal.SIGTERM, _terminate)
+        status = _status([a for a in given if a != "--debug"], "--debug" in given)
+        if status in (INTERRUPTED, TERMINATED):
+            echo(startup.STOPPED, error=True)
+    except KeyboardInterrupt:  # while an error was shown
+        status = INTERRUPTED
+    except SystemExit as end:  # nobody reads what is shown
+        status = end.code
+    # From here on Python only puts itself away.
+    signal.signal(signal.SIGINT, startup.leave)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _status(arguments: list[str], debug: bool) -> Any:
+    """Run a command, show its error if there is one, and return the exit status."""
+    try:
+        status = _run(arguments)
+        write("", sys.stdout)  # --help is not flushed yet
+        return status
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except SystemExit as end:
         # Ray changes the code of ours on its way; ours is the one after which SIGTERM is ignored.
         ours = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-        status = TERMINATED if ours else end.code
-    except TvrError as problem:
+        return TERMINATED if ours else end.code
+    except Exception as problem:
         if debug:
             traceback.print_exc()
-        print(f"error: {_message(problem)}", file=sys.stderr)
-        status = problem.exit_status
-    except typer.TyperException as problem:
-        if debug:
-            traceback.print_exc()
-        message = " ".join(problem.format_message().split()).rstrip(".")
-        message = message.replace(": Value error, ", ": ")
-        print(f"error: {message}; see --help", file=sys.stderr)
-        status = 2
-    except Exception as problem:  # a fault of ours, or of the system: no traceback unasked
-        if debug:
-            traceback.print_exc()
-        message = " ".join(str(problem).split())
-        print(f"error: {type(problem).__name__}: {message}; --debug says more", file=sys.stderr)
-        status = 1
-    if status in (INTERRUPTED, TERMINATED):
-        print("stopped; the same command goes on from here", file=sys.stderr)
-    sys.exit(status if isinstance(status, int) else 0)
+        message, status = _describe(problem)
+    echo(f"error: {printable(message)}", error=True)
+    return status
 
+
+def _describe(problem: Exception) -> tuple[str, int]:
+    """What an error is called on the terminal, and the exit status."""
+    if isinstance(problem, TvrError):
+        return _message(problem), problem.exit_status
+    if isinstance(problem, typer.TyperException):
+        message = " ".join(problem.format_message().split()).rstrip(".")
+        return message.replace(": Value error, ", ": ") + "; see --help", 2
+    if isinstance(problem, OSError) and problem.filename is not None:
+        return f"{problem.filename}: {problem.strerror}; mend that and run again", 1
+    # A fault of ours, or of the system: no traceback unasked.
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())}; --debug says more", 1
+
+
+startup.loaded()
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,17 @@
 """The errors a user sees: one sentence each, saying where it went wrong and what to do."""
 
 
+def printable(text: str) -> str:
+    r"""A text as a terminal may show it: control characters of files and servers are escaped.
+
+    >>> print(printable("\x1b[31mred \udcff"))
+    \x1b[31mred \udcff
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class TvrError(Exception):
     """The work or the data failed; the command ends with status 1."""
 

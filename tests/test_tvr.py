@@ -182,3 +182,64 @@ def test_another_folder_and_odd_names_do_not_matter(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (out / "samples/00000/000000/sample.json").is_file()
     assert tvr("validate", out.name, cwd=tmp_path).returncode == 0
+
+
+# --- The terminal
+
+
+INTERRUPTED = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+
+sys.meta_path.insert(0, Finder())
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
+sys.argv[0] = "tvr"
+from star_tvr.tvr import main
+main(["stats", "nowhere"])
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize("module", ["typer", "star_tvr.extras", "star_tvr.schemas.dataset"])
+def test_interrupted_while_modules_are_loaded(module, name, status):
+    command = [sys.executable, "-c", INTERRUPTED, module, name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        *(status, "stopped; the same command goes on from here\n"),
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["doctor"], ["doctor", "--json"]])
+def test_nobody_reads_the_output(arguments):
+    """As in `tvr doctor | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([str(TVR), *arguments], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode == (1 if arguments == ["--help"] else 141)
+
+
+def test_closed_and_full_streams(tmp_path):
+    for command, status, words in (
+        ('"$0" doctor --json >&-', 0, ""),
+        ('"$0" rendre >&- <&-', 2, "error: No such command"),
+        ('"$0" rendre >&- 2>&-', 2, ""),
+        ('"$0" rendre 2>/dev/full', 1, ""),
+        ('"$0" doctor --json >/dev/full', 1, "error: <stdout>: cannot be written (No space left"),
+    ):
+        done = subprocess.run(["sh", "-c", command, TVR], capture_output=True, text=True)
+        assert done.returncode == status, (command, done.stderr)
+        assert done.stderr.startswith(words) and "Traceback" not in done.stderr
+        assert done.stderr.count("\n") == bool(words)
+
+
+def test_names_of_files_are_shown_without_control_characters(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff\x1b[31m\n")
+    shown = f"{tmp_path}/\\udcff\\x1b[31m\\n"
+    message = f"error: {shown}: is not a data set (there is no dataset.json in it)\n"
+    assert tvr("stats", folder).stderr == message

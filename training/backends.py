@@ -1,13 +1,15 @@
 """What an evaluation asks, what it is told, and how answers are drawn: for every kind of model."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from star_tvr.scenes.errors import ParameterError
 from star_tvr.scenes.seeds import derive
 from star_tvr.schemas.records import Pair
+from star_tvr.training.config import ModelInput
+from star_tvr.training.predictions import MOST_DRAWS
 from star_tvr.training.rows import RowReader
 
 
@@ -56,6 +58,9 @@ class Decoding:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
             raise ParameterError("temperature", "is not a number from 0 up", self.temperature)
+        if self.num_samples > MOST_DRAWS:
+            message = f"is more than {MOST_DRAWS}, the most answers to one question"
+            raise ParameterError("num_samples", message, self.num_samples)
         if self.num_samples > 1 and not self.temperature:
             message = "with temperature 0 they would all be the same; set it, for instance to 1"
             raise ParameterError("num_samples", message, self.num_samples)
@@ -76,8 +81,8 @@ class Backend(Protocol):
     def identity(self) -> dict[str, Any]:
         """What tells it from other models, as JSON."""
 
-    def trained(self) -> Mapping[str, Any]:
-        """The configuration it was trained with, if it was trained here, or nothing."""
+    def trained(self) -> ModelInput:
+        """How it was asked in its training, if it was trained here. Raises ConfigError."""
 
     def answers(
         self, reader: RowReader, questions: Sequence[Question], decoding: Decoding

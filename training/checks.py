@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.schemas.dataset import Dataset
@@ -10,7 +9,7 @@ from star_tvr.schemas.records import Pair
 from star_tvr.training.augment import check_directions
 from star_tvr.training.config import TINY, TrainConfig, cuda_available
 from star_tvr.training.errors import TrainingError
-from star_tvr.training.models import check_model, load_processor
+from star_tvr.training.models import adapter_fault, check_model, load_processor
 from star_tvr.training.pairs import choose_pairs
 from star_tvr.training.parquet_dataset import ParquetDataset, is_dataset, open_dataset
 
@@ -147,5 +146,5 @@ def _check_model(config: TrainConfig) -> None:
     if config.model not in TINY:
         check_model(config.model, config.allow_download)
         load_processor(config.model, config.processor, config.allow_download)
-    if config.adapter is not None and not Path(config.adapter, "adapter_config.json").is_file():
-        raise ConfigError(f"adapter: {config.adapter} is not an adapter folder")
+    if config.adapter is not None and (fault := adapter_fault(config.adapter)):
+        raise ConfigError(f"adapter: {config.adapter} is not an adapter folder ({fault})")

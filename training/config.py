@@ -60,6 +60,27 @@ TINY = ("tiny", "tiny-idefics3", "tiny-64", "small-64")
 Order = Literal["index", "left-to-right", "near-to-far"]
 Folder = Annotated[Path, BeforeValidator(_not_empty)]
 
+Processor = dict[
+    Literal[
+        "crop_size",
+        "crop_to_patches",
+        "do_center_crop",
+        "do_image_splitting",
+        "do_pad",
+        "do_pan_and_scan",
+        "do_resize",
+        "max_image_size",
+        "max_patches",
+        "max_pixels",
+        "min_patches",
+        "min_pixels",
+        "size",
+    ],
+    JsonValue,
+]
+"""Arguments of processors that say how pictures are cut and scaled; others, such as those that let
+a model bring code, are refused."""
+
 CompletionStyle = Annotated[
     Literal["answer", "trace", "compact", "attributes"], BeforeValidator(_former_style)
 ]
@@ -210,8 +231,15 @@ class TrainSettings(Settings):
     """What supervised fine-tuning teaches."""
     rows: RowsConfig = RowsConfig()
     """Which questions are asked, and when."""
-    processor: dict[str, JsonValue] = {}
-    """Arguments of the model's processor, such as `max_pixels`."""
+    processor: Processor = {}
+    """Arguments of the model's processor that say how pictures are scaled, such as `max_pixels`."""
+
+
+class ModelInput(Settings):
+    """How a model that was trained here is to be asked: as it was in its training."""
+
+    prompt: PromptConfig = PromptConfig()
+    processor: Processor = {}
 
 
 class TrainConfig(TrainSettings):
@@ -352,6 +380,12 @@ def resolve(kind: Kind, document: Mapping[str, Any], source: str) -> TrainConfig
     trainer |= _checked_fields(kind, theirs, own, source)
     if trainer["remove_unused_columns"]:
         raise ConfigError(f"{source}: remove_unused_columns: must be false, or the truth is lost")
+    if trainer.get("trust_remote_code") or "trust_remote_code" in (
+        trainer.get("model_init_kwargs") or {}
+    ):
+        raise ConfigError(
+            f"{source}: trust_remote_code: leave it out; code beside a model is never run"
+        )
     if trainer["shuffle_dataset"] or trainer["train_sampling_strategy"] != "sequential":
         raise ConfigError(f"{source}: shuffle_dataset: leave it out; rows.order says the order")
     config = TrainConfig.parse({**ours, "kind": kind, "source": source, "trainer": trainer}, source)

@@ -21,9 +21,10 @@ from PIL import Image
 
 from star_tvr.scenes.errors import ConfigError, ParameterError, TvrError
 from star_tvr.training.backends import Decoding, Question, Response
+from star_tvr.training.config import ModelInput
 from star_tvr.training.prompts import Message, with_images
 from star_tvr.training.rows import RowReader
-from star_tvr.training.run_folder import stored_training_config
+from star_tvr.training.run_folder import stored_input
 
 if TYPE_CHECKING:
     from openai import APIStatusError
@@ -115,9 +116,13 @@ class Endpoint:
         """Address and name."""
         return {"model": self.model, "endpoint": self.url.rstrip("/")}
 
-    def trained(self) -> Mapping[str, Any]:
-        """The training configuration, if the model's name is a folder that was trained here."""
-        return stored_training_config(self.model) or {}
+    def trained(self) -> ModelInput:
+        """How the model was asked in its training, if its name is a folder that was trained here.
+
+        Raises:
+            ConfigError: the configuration in that folder cannot be read.
+        """
+        return stored_input(self.model) or ModelInput()
 
     def answers(
         self, reader: RowReader, questions: Sequence[Question], decoding: Decoding
@@ -168,6 +173,8 @@ class Client:
     def __init__(self, endpoint: Endpoint, reader: RowReader, decoding: Decoding) -> None:
         from openai import AsyncOpenAI
 
+        from star_tvr.training.bounded_http import BoundedClient
+
         self.endpoint = endpoint
         self.reader = reader
         self.decoding = decoding
@@ -175,7 +182,11 @@ class Client:
         # The client's own retries know neither a limit of requests, nor a server that wants to be
         # left alone by all of them, nor replies that hold no completion.
         self.client = AsyncOpenAI(
-            base_url=endpoint.url, api_key=self.key, timeout=endpoint.timeout, max_retries=0
+            base_url=endpoint.url,
+            api_key=self.key,
+            timeout=endpoint.timeout,
+            max_retries=0,
+            http_client=BoundedClient(timeout=endpoint.timeout),
         )
         self.sent = 0
         self.reached = False
@@ -262,12 +273,20 @@ class Client:
         import httpx2
         import openai
 
+        from star_tvr.training.bounded_http import RefusedRedirectError, RefusedReplyError
+
         endpoint = self.endpoint
         self.check_cap()
         self.sent += 1
         try:
             async with asyncio.timeout(endpoint.timeout):
                 reply = await self.client.chat.completions.with_raw_response.create(**request)
+        except RefusedRedirectError as problem:
+            raise EndpointError(
+                f"{endpoint.url}: {self.clean(str(problem))}; name that address if you trust it"
+            ) from None
+        except RefusedReplyError as problem:
+            raise Failed(self.clean(f"the reply {problem}"), retry=False) from None
         except (TimeoutError, openai.APIConnectionError) as problem:
             cause = problem.__cause__
             lost = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout)

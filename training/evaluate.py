@@ -22,7 +22,7 @@ from star_tvr.training.config import PromptConfig
 from star_tvr.training.endpoint_backend import CapReached, Endpoint, EndpointError
 from star_tvr.training.local_backend import LocalModel
 from star_tvr.training.metrics_report import MetricsReport, score_file
-from star_tvr.training.pairs import shuffled_images
+from star_tvr.training.pairs import choose_pairs, shuffled_images
 from star_tvr.training.parquet_dataset import open_dataset
 from star_tvr.training.predictions import read_predictions
 from star_tvr.training.rows import RowReader
@@ -125,10 +125,10 @@ def prepare(
         DataError: no such data set or split, or a damaged file in it or in `out`.
     """
     opened = open_dataset(Path(dataset), split)
-    pairs = dict.fromkeys(opened.split(split))
+    pairs = dict.fromkeys(choose_pairs(opened, split, "split"))
     backend.check()
     decoding = decoding or Decoding()
-    wording = prompt or PromptConfig.parse(backend.trained().get("prompt", {}), "prompt")
+    wording = prompt or backend.trained().prompt
     folder = Path(out)
     evaluation = {
         "dataset": str(dataset),

@@ -1,54 +1,66 @@
 """The images of samples, decoded."""
 
-from io import BytesIO
-from pathlib import Path
-
-from PIL import Image, UnidentifiedImageError
+from PIL import Image as Pictures
 
 from star_tvr.scenes.errors import DataError
 from star_tvr.schemas.dataset import Dataset
-from star_tvr.schemas.records import Sample
+from star_tvr.schemas.files import read_bytes, refuse_links
+from star_tvr.schemas.pictures import decode_png
+from star_tvr.schemas.records import Image, Sample
 from star_tvr.training.parquet_dataset import ParquetDataset
 
+LONGEST_PNG = 64_000_000
+"""Bytes of a picture's file."""
 
-def image_path(dataset: Dataset, sample: Sample, state: str, camera: str) -> Path:
-    """The file of one image. Raises DataError if the sample has none."""
-    folder = dataset.folder(sample.id)
+
+def image_of(dataset: Dataset, sample: Sample, state: str, camera: str) -> Image:
+    """The record of one image. Raises DataError if the sample has none."""
     try:
-        return folder / sample.image(state, camera).path
+        return sample.image(state, camera)
     except KeyError:
         raise DataError(
-            f"{folder / 'sample.json'}: there is no {state} image from camera {camera}"
+            f"{dataset.folder(sample.id) / 'sample.json'}: there is no {state} image from camera "
+            f"{camera}"
         ) from None
 
 
-def open_image(dataset: Dataset, sample: Sample, state: str, camera: str) -> Image.Image:
-    """Decode one image of a sample as RGB.
+def open_image(dataset: Dataset, sample: Sample, state: str, camera: str) -> Pictures.Image:
+    """Decode one image of a sample, RGB.
 
     Raises:
-        DataError: the sample has no such image, or the file is missing or damaged.
+        DataError: as `read_picture`, or the sample has no such image.
     """
-    path = image_path(dataset, sample, state, camera)
-    if isinstance(dataset, ParquetDataset):
-        return read_rgb(path, dataset.picture(sample.id, path.name))
-    return read_rgb(path)
+    image = image_of(dataset, sample, state, camera)
+    return read_picture(dataset, sample, image, image.path, "RGB")[1]
 
 
-def read_rgb(path: Path, content: bytes | None = None) -> Image.Image:
-    """Decode an image file completely, as RGB.
+def read_picture(
+    dataset: Dataset, sample: Sample, image: Image, name: str, mode: str
+) -> tuple[bytes, Pictures.Image]:
+    """A file of an image record and what it shows.
 
     Args:
-        content: what is in the file, if that was read already.
+        name: of the picture or the mask.
+        mode: `RGB` for pictures, `L` for masks.
 
     Raises:
-        DataError: it is missing, truncated or no image.
+        DataError: it is missing, damaged, a link, or another picture than recorded.
     """
+    path = dataset.folder(sample.id) / name
+    size, every = (image.width, image.height), dataset.config.image
+    if size != (every.width, every.height):
+        raise DataError(
+            f"{path.parent / 'sample.json'}: {name} is recorded as {size[0]} x {size[1]}, but "
+            f"pictures of {dataset.root} are {every.width} x {every.height}"
+        )
     try:
-        with Image.open(path if content is None else BytesIO(content)) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such image; render the sample again") from None
-    except (OSError, SyntaxError, UnidentifiedImageError) as problem:
-        # Pillow raises SyntaxError for a damaged PNG chunk.
-        cure = "delete the sample's folder and render" if content is None else "export"
-        raise DataError(f"{path}: the image is damaged ({problem}); {cure} again") from None
+        if isinstance(dataset, ParquetDataset):
+            content = dataset.picture(sample.id, name)
+        else:
+            refuse_links(dataset.root, path)
+            content = read_bytes(path, LONGEST_PNG)
+        return content, decode_png(content, path, mode, size)
+    except DataError as problem:
+        whole = isinstance(dataset, ParquetDataset)
+        cure = "export again" if whole else "delete the sample's folder and render again"
+        raise DataError(f"{problem}; {cure}") from None

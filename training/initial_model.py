@@ -7,6 +7,7 @@ from star_tvr.scenes.world import World
 from star_tvr.training.config import TINY, TrainConfig, base_model
 from star_tvr.training.models import load_adapter, load_model, load_processor, quiet_libraries
 from star_tvr.training.tiny_models import build_tiny
+from star_tvr.training.weights import refuse_other_tokenizer
 
 if TYPE_CHECKING:
     from transformers import ProcessorMixin, TrainingArguments
@@ -46,4 +47,5 @@ def load_initial_model(
         model = load_model(folder, options, config.allow_download)
     if config.adapter is not None:
         model = load_adapter(model, config.adapter, trainable=True)
+    refuse_other_tokenizer(f"model: {folder}", processor, model)
     return model, processor

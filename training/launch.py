@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from star_tvr.scenes.errors import TvrError
+from star_tvr.scenes.errors import TvrError, printable
 
 
 def run_from_command_line(
@@ -24,7 +24,7 @@ def run_from_command_line(
         print(run(given.config, given.set), flush=True)
         leave_process_group()
     except TvrError as problem:
-        print(f"{program}: {problem}", file=sys.stderr)
+        print(printable(f"{program}: {problem}"), file=sys.stderr)
         return problem.exit_status
     return 0
 

@@ -1,14 +1,18 @@
 """A model on this machine as something that can be asked."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star_tvr.scenes.errors import ParameterError
+from star_tvr.schemas.files import open_file
 from star_tvr.training.backends import Decoding, Question, Response
+from star_tvr.training.config import ModelInput
 from star_tvr.training.models import (
+    adapter_fault,
     check_model,
     load_adapter,
     load_model,
@@ -17,7 +21,8 @@ from star_tvr.training.models import (
 )
 from star_tvr.training.prompts import Message, with_images
 from star_tvr.training.rows import RowReader
-from star_tvr.training.run_folder import stored_training_config
+from star_tvr.training.run_folder import stored_input
+from star_tvr.training.weights import refuse_other_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,11 +48,14 @@ class LocalModel:
     allow_download: bool = False
 
     def check(self) -> None:
-        """Make sure that there is such a model, adapter and device. Raises ConfigError."""
+        """Make sure that there is such a model, adapter and device.
+
+        Raises:
+            ConfigError, ModelError: there is not, or its configuration is damaged.
+        """
         check_model(self.model, self.allow_download)
-        if self.adapter is not None and not Path(self.adapter, "adapter_config.json").is_file():
-            message = "there is no adapter_config.json in it"
-            raise ParameterError("adapter", message, self.adapter)
+        if self.adapter is not None and (fault := adapter_fault(self.adapter)):
+            raise ParameterError("adapter", fault, self.adapter)
         find_device(self.device)
 
     def identity(self) -> dict[str, Any]:
@@ -55,13 +63,13 @@ class LocalModel:
         return {
             "model": self.model,
             "adapter": self.adapter,
-            "processor": self.trained().get("processor", {}),
+            "processor": self.trained().processor,
             "weights": fingerprint([p for p in (self.model, self.adapter) if p is not None]),
         }
 
-    def trained(self) -> Mapping[str, Any]:
-        """The training configuration of the adapter, else of the model."""
-        return stored_training_config(self.adapter) or stored_training_config(self.model) or {}
+    def trained(self) -> ModelInput:
+        """How the adapter, else the model, was asked in its training. Raises ConfigError."""
+        return stored_input(self.adapter) or stored_input(self.model) or ModelInput()
 
     def answers(
         self, reader: RowReader, questions: Sequence[Question], decoding: Decoding
@@ -98,13 +106,13 @@ class LoadedModel:
     def load(cls, local: LocalModel, reader: RowReader, decoding: Decoding) -> "LoadedModel":
         """Load the weights. Raises TrainingError."""
         quiet_libraries()
-        options = local.trained().get("processor", {})
-        processor = load_processor(local.model, options, local.allow_download)
+        processor = load_processor(local.model, local.trained().processor, local.allow_download)
         device = find_device(local.device)
         dtype = "float32" if device == "cpu" else "bfloat16"
         model = load_model(local.model, {"dtype": dtype}, local.allow_download)
         if local.adapter is not None:
             model = load_adapter(model, local.adapter, trainable=False)
+        refuse_other_tokenizer(f"model: {local.model}", processor, model)
         return cls(reader, model.to(device).eval(), processor, decoding)
 
     def complete(self, questions: Sequence[Question]) -> list[str]:
@@ -211,11 +219,12 @@ def fingerprint(folders: Sequence[str]) -> str:
     """
     digest = hashlib.sha256()
     for folder in folders:
-        digest.update(folder.encode())
+        digest.update(os.fsencode(folder))
         for path in sorted(Path(folder).glob("*.safetensors")):
-            size = path.stat().st_size
-            digest.update(f"{path.name} {size}".encode())
-            with open(path, "rb") as file:
+            with open_file(path) as file:
+                size = file.seek(0, os.SEEK_END)
+                digest.update(f"{path.name} {size}".encode())
+                file.seek(0)
                 digest.update(file.read(1 << 20))
                 file.seek(max(0, size - (1 << 20)))
                 digest.update(file.read())

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from star_tvr.scenes.cameras import angle_between
+from star_tvr.scenes.errors import DataError
 from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.states import State, visible_objects
 from star_tvr.scenes.transformations import (
@@ -84,7 +85,14 @@ class EvaluationItem:
 def item_of(
     plan: Plan, pair: Pair, world: World, completion: str | None, draw: int | None = None
 ) -> EvaluationItem:
-    """The question that a pair asks about a plan, with a completion."""
+    """The question that a pair asks about a plan, with a completion.
+
+    Raises:
+        DataError: the plan has no such camera.
+    """
+    for name in (pair.initial, pair.final):
+        if name not in plan.cameras:
+            raise DataError(f"sample {pair.sample}: there is no camera {name} in its sample.json")
     angle = angle_between(plan.cameras[pair.initial], plan.cameras[pair.final])
     return EvaluationItem(
         pair, plan.initial, plan.transformations, world, completion, round(angle, 3), draw

@@ -89,7 +89,8 @@ def score_items(items: Iterable[EvaluationItem]) -> MetricsReport:
     Raises:
         TripletError: a truth does not fit its initial state.
     """
-    results = tuple(score_item(item) for item in items)
+    silent: dict[Pair, Result] = {}  # no answer is as good as any other to the same question
+    results = tuple(_score(item, silent) for item in items)
     return MetricsReport(
         missing=sum(r.completion is None for r in results),
         overall=estimate_metrics(results),
@@ -101,6 +102,18 @@ def score_items(items: Iterable[EvaluationItem]) -> MetricsReport:
         pass_at=_pass_at(results),
         view_cost=_view_cost(results),
     )
+
+
+def _score(item: EvaluationItem, silent: dict[Pair, Result]) -> Result:
+    if item.completion is not None:
+        return score_item(item)
+    if item.pair not in silent:
+        silent[item.pair] = score_item(item)
+    return replace(silent[item.pair], draw=item.draw)
+
+
+MOST_ANSWERS = 1_000_000
+"""Answers, given or missing, that are scored at a time."""
 
 
 def score_file(path: str | Path, dataset: Dataset, split: str | None = None) -> MetricsReport:
@@ -116,7 +129,8 @@ def score_file(path: str | Path, dataset: Dataset, split: str | None = None) -> 
 
     Raises:
         DataError: naming file and line: a line is malformed, or predicts what the split or the
-            data set does not have, or what an earlier line predicted.
+            data set does not have, or what an earlier line predicted; or there is nothing to score,
+            or too much.
     """
     predictions = read_predictions(Path(path))
     predicted = dict.fromkeys(pair for pair, _ in predictions)
@@ -130,15 +144,20 @@ def score_file(path: str | Path, dataset: Dataset, split: str | None = None) -> 
                 "remove the line, or name the split it belongs to"
             )
     draws = sorted({draw for _, draw in predictions}) or [0]
-    return score_items(
-        item_of(
-            plan_of(pair.sample),
-            pair,
-            dataset.world,
-            predictions.get((pair, draw), (0, None))[1],
-            draw if len(draws) > 1 else None,
+    if not pairs:
+        raise DataError(f"{path}: there is nothing to score, neither in it nor in a split")
+    if len(pairs) * len(draws) > MOST_ANSWERS:
+        raise DataError(
+            f"{path}: {len(draws)} draws of {len(pairs)} items are more than {MOST_ANSWERS} "
+            "answers; split the file"
         )
-        for pair in pairs
+    return score_items(
+        replace(
+            item,
+            completion=predictions.get((item.pair, draw), (0, None))[1],
+            draw=draw if len(draws) > 1 else None,
+        )
+        for item in (item_of(plan_of(p.sample), p, dataset.world, None) for p in pairs)
         for draw in draws
     )
 

@@ -5,13 +5,17 @@ Nothing here knows what the task is. torch and transformers are imported inside 
 
 import os
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from star_tvr.scenes.errors import ConfigError
-from star_tvr.training.config import Lora
-from star_tvr.training.errors import TrainingError
+from star_tvr.scenes.errors import ConfigError, DataError, TvrError
+from star_tvr.schemas.files import open_file
+from star_tvr.training.config import Lora, Processor
+from star_tvr.training.errors import ModelError
+from star_tvr.training.weights import refuse_misfit, refuse_non_finite
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -23,8 +27,6 @@ def quiet_libraries() -> None:
 
     Setting TRANSFORMERS_VERBOSITY brings the hints back.
     """
-    import warnings
-
     import datasets
     import transformers
 
@@ -36,6 +38,29 @@ def quiet_libraries() -> None:
         warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
 
 
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Around a library that reads files of a model, or works as they say.
+
+    Raises:
+        ModelError: `what`, and the library's complaint, whatever it is.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except TvrError:
+        raise
+    # Such files can name anything, so libraries fail on them in all ways; tokenizers raises plain
+    # Exception.
+    except Exception as problem:
+        raise ModelError(f"{what}: {_line(problem)}; get these files again") from None
+
+
+def _hub(allow_download: bool) -> dict[str, bool]:
+    """Where `from_pretrained` may look. Code beside a model is never run, nor asked about."""
+    return {"local_files_only": not allow_download, "trust_remote_code": False}
+
+
 def check_model(model: str, allow_download: bool = False) -> "PretrainedConfig":
     """Read a model's configuration and make sure it is a vision-language model. No weights.
 
@@ -45,21 +70,31 @@ def check_model(model: str, allow_download: bool = False) -> "PretrainedConfig":
 
     Raises:
         ConfigError: the model cannot be found, or it does not take images and text to text.
+        ModelError: its configuration is damaged.
     """
-    from transformers import AutoConfig
+    from transformers import AutoConfig, GenerationConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    if Path(model).exists() and not (Path(model) / "config.json").is_file():
-        raise ConfigError(f"model: {model} is not a model folder (there is no config.json in it)")
+    folder = Path(model)
+    if folder.exists():
+        _check_files(folder)
     try:
-        config = AutoConfig.from_pretrained(model, local_files_only=not allow_download)
-    except (OSError, ValueError) as problem:
-        if not Path(model).exists():
+        with reading(f"model: the configuration of {model}"):
+            config = AutoConfig.from_pretrained(model, **_hub(allow_download))
+            if (folder / "generation_config.json").exists():
+                GenerationConfig.from_pretrained(model, local_files_only=True)
+    except ModelError as problem:
+        if not folder.exists():
             hint = "" if allow_download else "; allow_download: true fetches it from the hub"
             raise ConfigError(
                 f"model: {model} is neither a folder nor a model in the local cache{hint}"
             ) from None
-        raise ConfigError(f"model: {model}: {_line(problem)}") from None
+        if "custom code" in str(problem):
+            raise ConfigError(
+                f"model: {model} needs code of its own (auto_map in config.json), which is never "
+                "run; choose a model that transformers knows"
+            ) from None
+        raise
     if config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         raise ConfigError(
             f"model: {model} is of type {config.model_type}, which does not read images; "
@@ -68,8 +103,46 @@ def check_model(model: str, allow_download: bool = False) -> "PretrainedConfig":
     return config
 
 
+def _check_files(folder: Path) -> None:
+    """Raise ConfigError unless a folder looks like that of a model, and can be read."""
+    if not (folder / "config.json").exists():
+        raise ConfigError(f"model: {folder} is not a model folder (there is no config.json in it)")
+    if (folder / "adapter_config.json").exists():
+        raise ConfigError(
+            f"model: {folder} holds an adapter (adapter_config.json); name it as the adapter, and "
+            "the model that it is for as the model"
+        )
+    pickles = sorted(p.name for p in folder.glob("pytorch_model*.bin"))
+    if pickles and not any(folder.glob("model*.safetensors")):
+        raise ConfigError(f"model: {folder / pickles[0]}: {NO_PICKLES}")
+    _check_ordinary("model", folder)
+
+
+NO_PICKLES = "is a pickle, which can hold code, and is not read; store the weights as safetensors"
+
+
+def _check_ordinary(key: str, folder: Path) -> None:
+    """Raise ConfigError for a file that cannot be read, or a pipe, which might have no end."""
+    try:
+        for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+            open_file(path).close()
+    except DataError as problem:
+        raise ConfigError(f"{key}: {problem}") from None
+
+
+def adapter_fault(folder: str) -> str:
+    """Why a folder cannot be that of an adapter, as far as its names tell; empty if it can."""
+    if not Path(folder, "adapter_config.json").exists():
+        return "there is no adapter_config.json in it"
+    if Path(folder, "adapter_model.safetensors").exists():
+        return ""
+    if Path(folder, "adapter_model.bin").exists():
+        return f"adapter_model.bin {NO_PICKLES}"
+    return "there is no adapter_model.safetensors in it"
+
+
 def load_processor(
-    model: str, options: Mapping[str, Any] | None = None, allow_download: bool = False
+    model: str, options: Processor | None = None, allow_download: bool = False
 ) -> "ProcessorMixin":
     """The processor of a model, padding on the left. Works without torchvision.
 
@@ -81,7 +154,8 @@ def load_processor(
         options: passed on to `from_pretrained`, for instance `max_pixels`.
 
     Raises:
-        TrainingError: the files are missing or damaged, or there is only a tokenizer.
+        ModelError: the files are missing or damaged, there is only a tokenizer, or its template
+            shows no pictures.
     """
     from transformers import AutoConfig, AutoProcessor, ProcessorMixin
     from transformers.models.auto.processing_auto import (
@@ -89,19 +163,17 @@ def load_processor(
         processor_class_from_name,
     )
 
-    arguments = {"local_files_only": not allow_download, **(options or {})}
-    model_type = AutoConfig.from_pretrained(model, local_files_only=not allow_download).model_type
-    name = PROCESSOR_MAPPING_NAMES.get(model_type)
-    base = processor_class_from_name(name) if name else None
-    loader: Any = AutoProcessor
-    if base is not None and "video_processor" in base.get_attributes():
-        loader = without_video(base)
-    try:
-        processor = loader.from_pretrained(model, **arguments)
-    except (OSError, ValueError, KeyError, ImportError) as problem:
-        raise TrainingError(f"model: the processor of {model}: {_line(problem)}") from None
+    where = f"model: the processor of {model}"
+    with reading(where):
+        model_type = AutoConfig.from_pretrained(model, **_hub(allow_download)).model_type
+        name = PROCESSOR_MAPPING_NAMES.get(model_type)
+        base = processor_class_from_name(name) if name else None
+        loader: Any = AutoProcessor
+        if base is not None and "video_processor" in base.get_attributes():
+            loader = without_video(base)
+        processor = loader.from_pretrained(model, **dict(options or {}), **_hub(allow_download))
     if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "image_processor"):
-        raise TrainingError(
+        raise ModelError(
             f"model: {model} has a tokenizer but no image processor, so it would never see the "
             "pictures; add its preprocessor_config.json"
         )
@@ -109,13 +181,21 @@ def load_processor(
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    with reading(f"model: the chat template of {model}"):
+        parts = [{"type": "image"}, {"type": "text", "text": "which?"}]
+        with_image, without = (
+            processor.apply_chat_template([{"role": "user", "content": content}])
+            for content in (parts, parts[1:])
+        )
+    if with_image == without:
+        raise ModelError(f"model: the chat template of {model} shows no pictures; get it again")
     return processor
 
 
 def without_video(base: type["ProcessorMixin"]) -> type["ProcessorMixin"]:
     """The same processor class, under the same name, without its video part."""
 
-    class Processor(base):
+    class WithoutVideo(base):
         def __init__(
             self,
             image_processor: Any = None,
@@ -127,8 +207,8 @@ def without_video(base: type["ProcessorMixin"]) -> type["ProcessorMixin"]:
                 image_processor, tokenizer, None, chat_template=chat_template, **options
             )
 
-    Processor.__name__ = Processor.__qualname__ = base.__name__
-    return Processor
+    WithoutVideo.__name__ = WithoutVideo.__qualname__ = base.__name__
+    return WithoutVideo
 
 
 def load_model(
@@ -141,35 +221,47 @@ def load_model(
         options: passed on to `from_pretrained`, for instance `dtype` or `attn_implementation`.
 
     Raises:
-        TrainingError: the weights are missing or damaged.
+        ModelError: the weights are missing, damaged, those of another model, or no numbers.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
-    arguments = {"local_files_only": not allow_download, **(options or {})}
-    try:
-        return AutoModelForImageTextToText.from_pretrained(model, **arguments)
-    except (OSError, ValueError, SafetensorError) as problem:
-        raise TrainingError(f"model: the weights of {model}: {_line(problem)}") from None
+    ours = {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
+    where = f"model: the weights of {model}"
+    with reading(where):
+        loaded, found = AutoModelForImageTextToText.from_pretrained(
+            model, **{**(options or {}), **_hub(allow_download), **ours}
+        )
+    refuse_misfit(where, found["missing_keys"], found["unexpected_keys"], found["mismatched_keys"])
+    refuse_non_finite(where, loaded.state_dict())
+    return loaded
 
 
 def load_adapter(base: "PreTrainedModel", folder: str, trainable: bool) -> "PeftModel":
     """The model with a stored LoRA adapter on it.
 
     Raises:
-        TrainingError: the folder holds no adapter, or one that does not fit the model.
+        ConfigError: a file in it cannot be read.
+        ModelError: it holds no adapter, or one that is damaged or does not fit the model.
     """
-    from peft import PeftModel
-    from safetensors import SafetensorError
+    from peft import LoraConfig, PeftConfig, get_peft_model, get_peft_model_state_dict
 
-    if not (Path(folder) / "adapter_config.json").is_file():
-        raise TrainingError(
-            f"adapter: {folder} is not an adapter folder (there is no adapter_config.json in it)"
-        )
-    try:
-        return PeftModel.from_pretrained(base, folder, is_trainable=trainable)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as problem:
-        raise TrainingError(f"adapter: {folder}: {_line(problem)}") from None
+    if fault := adapter_fault(folder):
+        raise ModelError(f"adapter: {folder} is not an adapter folder ({fault})")
+    _check_ordinary("adapter", Path(folder))
+    where = f"adapter: {folder}"
+    with reading(where):
+        config = PeftConfig.from_pretrained(folder)
+        # Megatron's settings name a module to import.
+        if not isinstance(config, LoraConfig) or config.megatron_config:
+            raise ModelError(f"{where}: is not a plain LoRA adapter; only those are read")
+        config.inference_mode = not trainable
+        config.base_model_name_or_path = base.name_or_path
+        model = get_peft_model(base, config)
+        found = model.load_adapter(folder, "default", is_trainable=trainable)
+        weights = get_peft_model_state_dict(model)
+    refuse_misfit(where, found.missing_keys, found.unexpected_keys)
+    refuse_non_finite(where, weights)
+    return model
 
 
 def lora_config(model: "PreTrainedModel", lora: Lora) -> "LoraConfig":
@@ -214,5 +306,7 @@ def _ends(name: str, targets: tuple[str, ...]) -> bool:
 
 def _line(problem: BaseException) -> str:
     """The first sentence of a library's message, on one line."""
-    text = " ".join(str(problem).split())
+    text = " ".join(str(problem).split()).rstrip(".")
+    if not isinstance(problem, OSError | ValueError | RuntimeError):
+        text = f"{type(problem).__name__}: {text}"
     return text if len(text) < 300 else text[:300] + " …"

@@ -3,15 +3,17 @@
 A question is a pair of images of one sample: a name and two cameras.
 """
 
-import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from star_tvr.scenes.errors import ConfigError, DataError, ParameterError
 from star_tvr.scenes.seeds import stream
+from star_tvr.schemas.checks import parse_json
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair
 from star_tvr.training.parquet_dataset import ParquetDataset
+
+T = TypeVar("T")
 
 
 def choose_pairs(dataset: Dataset, split: str, views: str) -> list[Pair]:
@@ -71,20 +73,24 @@ def shuffled_images(pairs: Sequence[Pair]) -> dict[Pair, Pair]:
 
 
 def _views(dataset: Dataset, sample: str) -> list[tuple[str, str]]:
-    images = _raw(dataset, sample)["images"]
-    initial, final = (
-        [i["camera"] for i in images if i["state"] == s] for s in ("initial", "final")
-    )
-    return [(a, b) for a in initial for b in final]
+    def pairs(document: Any) -> list[tuple[str, str]]:
+        initial, final = (
+            [i["camera"] for i in document["images"] if i["state"] == s]
+            for s in ("initial", "final")
+        )
+        return [(a, b) for a in initial for b in final]
+
+    return _glance(dataset, sample, pairs)
 
 
-def _raw(dataset: Dataset, sample: str) -> Any:
-    """`sample.json` without a check of its schema: fast enough for going through a split."""
+def _glance(dataset: Dataset, sample: str, read: Callable[[Any], T]) -> T:
+    """Something in `sample.json`, without a check of its schema: for going through a split fast."""
     path = dataset.folder(sample) / "sample.json"
     try:
-        return json.loads(dataset.text(sample))
-    except ValueError as problem:
-        raise DataError(f"{path}: is no JSON ({problem}); render the sample again") from None
+        return read(parse_json(dataset.text(sample), path))
+    except (LookupError, TypeError) as problem:
+        reason = f"{type(problem).__name__}: {problem}"
+        raise DataError(f"{path}: is no sample ({reason}); render the sample again") from None
 
 
 def difficulties(dataset: Dataset, split: str, pairs: Sequence[Pair]) -> list[float]:
@@ -99,11 +105,13 @@ def difficulties(dataset: Dataset, split: str, pairs: Sequence[Pair]) -> list[fl
     given = dataset.difficulties(split)
     if all(pair in given for pair in pairs):
         return [given[pair] for pair in pairs]
-    known: dict[str, tuple[int, int]] = {}
-    for sample in dict.fromkeys(p.sample for p in pairs):
-        document = _raw(dataset, sample)
+
+    def changes_and_objects(document: Any) -> tuple[int, int]:
         objects = document["states"]["initial"]["objects"]
-        known[sample] = len(document["transformations"]), sum(o["visible"] for o in objects)
+        return len(document["transformations"]), sum(o["visible"] for o in objects)
+
+    names = dict.fromkeys(p.sample for p in pairs)
+    known = {name: _glance(dataset, name, changes_and_objects) for name in names}
     return [
         100 * known[p.sample][0] + known[p.sample][1] + 0.5 * (p.initial != p.final) for p in pairs
     ]

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star_tvr.scenes.errors import DataError
+from star_tvr.schemas.checks import check
 from star_tvr.schemas.dataset import Dataset, Manifest
+from star_tvr.schemas.files import open_file
 from star_tvr.schemas.records import PAIR_KEYS
 
 if TYPE_CHECKING:
@@ -82,17 +84,18 @@ class ParquetDataset(Dataset):
 
     def text(self, sample: str) -> str:
         """`sample.json`. Raises DataError if the split has no such sample."""
-        text: str = self.value(self._places(sample)[0], SAMPLE)
+        text = self.value(self._places(sample)[0], SAMPLE)
+        if not isinstance(text, str):
+            raise DataError(f"{self.folder(sample)}: {SAMPLE} is no text; make the export again")
         return text
 
     def picture(self, sample: str, name: str) -> bytes:
         """An image file of a sample. Raises DataError if no pair of the split shows it."""
         for place in self._places(sample):
             for column in IMAGES:
-                file = self.value(place, column)
-                if file["path"] == name:
-                    content: bytes = file["bytes"]
-                    return content
+                match self.value(place, column):
+                    case {"path": path, "bytes": bytes(content)} if path == name:
+                        return content
         raise DataError(f"{self.folder(sample)}/{name}: no pair of the split shows this image")
 
     def stream(self) -> "datasets.IterableDataset":
@@ -167,8 +170,12 @@ class _Rows:
         columns = [*PAIR_KEYS, "difficulty"]
         found = []
         for path in dict.fromkeys(path for path, *_ in self.groups):
-            found += _read(path, lambda file: file.read(columns).to_pylist())
-        return [{k: v for k, v in line.items() if v is not None} for line in found]
+            rows = _read(path, lambda file: file.read(columns).to_pylist())
+            for number, row in enumerate(rows):
+                line = {k: v for k, v in row.items() if v is not None}
+                check(line, "split", f"{path}, row {number}")
+                found.append(line)
+        return found
 
     def value(self, place: int, column: str) -> Any:
         """One value. Raises DataError if the file cannot be read."""
@@ -194,16 +201,19 @@ def _manifest(path: Path) -> Manifest:
     text = _read(path, lambda file: (file.schema_arrow.metadata or {}).get(MANIFEST))
     if text is None:
         raise _outdated(path, "does not say what data set it is from")
-    return Manifest.parse(text.decode(), path)
+    return Manifest.parse(text.decode("utf-8", "replace"), path)
 
 
 def _read(path: Path, what: Callable[[Any], Any], metadata: Any = None) -> Any:
+    from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
+    open_file(path).close()  # a pipe would have no end
     try:
         with ParquetFile(path, metadata=metadata, memory_map=True) as file:
             return what(file)
-    except (OSError, ValueError) as problem:
+    # pyarrow's errors are of many kinds: ArrowKeyError is a KeyError, ArrowTypeError a TypeError.
+    except (OSError, ValueError, LookupError, TypeError, ArrowException) as problem:
         reason = " ".join(str(problem).split())
         raise DataError(f"{path}: cannot be read ({reason}); make the export again") from None
 

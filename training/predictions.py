@@ -7,6 +7,9 @@ from star_tvr.schemas.checks import check, parse_json
 from star_tvr.schemas.files import read_text
 from star_tvr.schemas.records import Pair
 
+MOST_DRAWS = 1000
+"""Answers to one question: every question counts with every draw that any of them has."""
+
 
 def read_predictions(path: Path) -> dict[tuple[Pair, int], tuple[int, str]]:
     """Line number and completion of every pair and draw in a file of predictions, in its order.
@@ -14,8 +17,10 @@ def read_predictions(path: Path) -> dict[tuple[Pair, int], tuple[int, str]]:
     A line without a draw is draw 0.
 
     Raises:
-        DataError: naming file and line: a line is malformed or predicts a pair again.
+        DataError: naming file and line: a line is malformed, predicts a pair again, or is one draw
+            too many.
     """
+    draws: set[int] = set()
     predictions: dict[tuple[Pair, int], tuple[int, str]] = {}
     # Not splitlines(): a completion may hold characters that only Python takes for line ends.
     for number, line in enumerate(read_text(path).split("\n"), start=1):
@@ -26,6 +31,12 @@ def read_predictions(path: Path) -> dict[tuple[Pair, int], tuple[int, str]]:
         check(document, "prediction", where)
         pair = Pair(document["sample"], document["initial"], document["final"])
         key = pair, int(document.get("draw", 0))
+        draws.add(key[1])
+        if len(draws) > MOST_DRAWS:
+            raise DataError(
+                f"{where}: draw {key[1]} is one more than {MOST_DRAWS} different ones; number the "
+                "answers to each question from 0"
+            )
         if key in predictions:
             raise DataError(
                 f"{where}: {pair_words(pair)} was already predicted in line {predictions[key][0]}; "

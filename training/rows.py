@@ -17,7 +17,7 @@ from star_tvr.schemas.records import PAIR_KEYS, Pair, Sample
 from star_tvr.training.answers import truth_text
 from star_tvr.training.augment import mirror, renumber, reverse
 from star_tvr.training.config import PromptConfig, RowsConfig, TraceConfig, TrainConfig
-from star_tvr.training.images import image_path, open_image
+from star_tvr.training.images import image_of, open_image
 from star_tvr.training.prompts import answer_completion, build_prompt
 from star_tvr.training.scene_facts import Facts, facts_of
 from star_tvr.training.traces import write_trace
@@ -83,7 +83,7 @@ class RowReader:
         """What is true of a pair as this epoch asks about it. Raises DataError."""
         sample, pair, _ = self.augmented(pair, epoch)
         for state, camera in (("initial", pair.initial), ("final", pair.final)):
-            image_path(self.dataset, sample, state, camera)
+            image_of(self.dataset, sample, state, camera)
         return facts_of(sample, pair, self.dataset.world, self.dataset.config)
 
     def row(self, pair: Pair, epoch: int = 0) -> dict[str, Any]:

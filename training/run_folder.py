@@ -9,8 +9,10 @@ model or adapter files and the processor, once the run is done
 """
 
 import json
+import os
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.errors import ConfigError, DataError, printable
 from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.config import read_yaml
 from star_tvr.schemas.dataset import dumps
-from star_tvr.schemas.files import write_whole
+from star_tvr.schemas.files import open_file, read_bytes, write_whole
 from star_tvr.schemas.folders import refuse_other, was_begun
 from star_tvr.schemas.locks import lock_folder
-from star_tvr.training.config import STAGES, TrainConfig, base_model, resolve
+from star_tvr.training.config import STAGES, ModelInput, TrainConfig, base_model, resolve
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
@@ -99,19 +101,54 @@ def _stored_config(path: Path) -> dict[str, Any]:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint. Newer ones, cut off while being written, are removed.
+    """The newest checkpoint. Newer ones whose writing was cut off are removed.
 
-    The trainer writes `trainer_state.json` last, so a checkpoint is whole if that can be read.
+    The trainer writes `trainer_state.json` last, so a checkpoint without it, or with its beginning
+    alone, was cut off. One whose state is damaged otherwise is kept as `damaged-checkpoint-N`.
+
+    Raises:
+        ConfigError: a checkpoint cannot be read, which may be mended.
     """
-    found = [p for p in folder.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
+    found = [
+        p for p in folder.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdecimal()
+    ]
     for path in sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")), reverse=True):
+        state = path / "trainer_state.json"
+        cure = f"mend that, or rename {path.name} to go on from an earlier one"
         try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(path)
+            content = read_bytes(state) if state.name in os.listdir(path) else b""
+            if not content or (content[:1] == b"{" and content[-1:] not in b"}\n"):
+                shutil.rmtree(path)
+                continue
+            json.loads(content)
+        except ValueError as problem:
+            aside = path.with_name(f"damaged-{path.name}")
+            if aside.exists():
+                raise ConfigError(f"{state}: is damaged ({problem}); remove {path.name}") from None
+            path.rename(aside)
+            words = f"{state}: is damaged ({problem}); kept as {aside.name}"
+            print(printable(words), file=sys.stderr)
+        except (OSError, DataError) as problem:
+            raise ConfigError(
+                f"{path}: the checkpoint cannot be read ({problem}); {cure}"
+            ) from None
         else:
+            _refuse_torn(path, cure)
             return path
     return None
+
+
+def _refuse_torn(checkpoint: Path, cure: str) -> None:
+    """Raise ConfigError for a file of a checkpoint that has lost its end or cannot be read."""
+    for path in sorted(checkpoint.glob("*")):
+        if path.suffix in (".pt", ".pth", ".bin"):  # PyTorch's archives are zip files
+            try:
+                with open_file(path) as file:
+                    whole = zipfile.is_zipfile(file)
+            except DataError as problem:
+                raise ConfigError(f"{problem}; {cure}") from None
+            if not whole:
+                raise ConfigError(f"{path}: is damaged; {cure}")
 
 
 def write_run(folder: Path, config: TrainConfig, status: str, step: int) -> None:
@@ -148,14 +185,21 @@ def _own_version() -> str:
         return "unknown"
 
 
-def stored_training_config(folder: str | None) -> dict[str, Any] | None:
-    """The training configuration beside a model, adapter or checkpoint that was trained here.
+def stored_input(folder: str | None) -> ModelInput | None:
+    """How a model, adapter or checkpoint that was trained here is asked, by what lies beside it.
 
     The model that a run began with, `base`, is asked as the run asks.
+
+    Raises:
+        ConfigError: the configuration beside it cannot be read.
     """
     if folder is None:
         return None
     path = Path(folder)
     inside = path.name == "base" or path.name.startswith("checkpoint-")
-    run = path.parent if inside else path
-    return read_yaml(run / "config.yaml") if (run / "config.yaml").is_file() else None
+    stored = (path.parent if inside else path) / "config.yaml"
+    if not stored.exists():
+        return None
+    document = read_yaml(stored)
+    known = {key: document[key] for key in ModelInput.model_fields if key in document}
+    return ModelInput.parse(known, str(stored))

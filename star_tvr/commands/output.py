@@ -1,23 +1,84 @@
 """What commands show: tables, and how far their work has come."""
 
+import io
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, TypeVar
+
+from star_tvr.scenes.errors import TvrError, printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 T = TypeVar("T")
 
+PIPE_CLOSED = 128 + signal.SIGPIPE
+"""The exit status of a program whose output nobody reads any more, as after `| head`."""
 
-def show(*renderables: "RenderableType") -> None:
-    """Print tables, as wide as the terminal or 120 columns."""
+
+def open_streams() -> None:
+    """Make sure that there are standard streams, and that every text can be written to them.
+
+    Where one was closed, as by `>&-`, a file of ours would take its number.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    sys.stdout = sys.stdout or open(1, "w")
+    sys.stderr = sys.stderr or open(2, "w")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def echo(text: object, error: bool = False) -> None:
+    """Print lines on standard output or standard error, without control characters."""
+    lines = "\n".join(map(printable, str(text).split("\n")))
+    write(f"{lines}\n", sys.stderr if error else sys.stdout)
+
+
+def write(text: str, stream: IO[str]) -> None:
+    """Write and flush. Whoever reads it may have gone: then the command ends, as others do.
+
+    Raises:
+        TvrError: the stream cannot be written, for instance because the disk is full.
+        SystemExit: with PIPE_CLOSED.
+    """
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as problem:
+        # What is left in the stream's buffer must not fail again at the end of Python.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if isinstance(problem, BrokenPipeError):
+            raise SystemExit(PIPE_CLOSED) from None
+        words = f"{stream.name}: cannot be written ({problem.strerror}); send it elsewhere"
+        raise TvrError(words) from None
+
+
+@contextmanager
+def console() -> Iterator["Console"]:
+    """A console of rich, as wide as the terminal or 120 columns; it is written at the end."""
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    for renderable in renderables:
-        console.print(renderable)
+    text, terminal = io.StringIO(), sys.stdout.isatty()
+    yield Console(file=text, force_terminal=terminal, width=None if terminal else 120)
+    write(text.getvalue(), sys.stdout)
+
+
+def show(*renderables: "RenderableType") -> None:
+    """Print tables without control characters."""
+    from rich.segment import Segment, Segments
+
+    with console() as output:
+        for renderable in renderables:
+            for line in output.render_lines(renderable, pad=False):
+                parts = [Segment(printable(text), style) for text, style, _ in line]
+                output.print(Segments([*parts, Segment.line()]))
 
 
 def progress(
@@ -54,8 +115,8 @@ def progress(
         drawn += frames(item)
         return f"{60 * drawn / max(time.monotonic() - start, 1e-3):.1f} frames/min"
 
-    console = Console(stderr=True)
-    if console.is_terminal:
+    bars = Console(stderr=True)
+    if bars.is_terminal:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -64,7 +125,7 @@ def progress(
             TimeRemainingColumn(),
             TextColumn("{task.fields[rate]}"),
         )
-        with Progress(*columns, console=console) as bar:
+        with Progress(*columns, console=bars) as bar:
             task = bar.add_task(label, total=total + done, completed=done, rate="")
             for item in items:
                 bar.update(task, advance=1, rate=rate(item))
@@ -76,10 +137,6 @@ def progress(
         if now - shown > 10 or (last and count == total):
             shown = now
             left = (now - start) / count * (total - count)
-            print(
-                f"{label}: {count + done} of {total + done}, {left:.0f} s left"
-                + (f", {speed}" if speed else ""),
-                file=sys.stderr,
-                flush=True,
-            )
+            line = f"{label}: {count + done} of {total + done}, {left:.0f} s left"
+            echo(f"{line}, {speed}" if speed else line, error=True)
         yield item

@@ -441,7 +441,7 @@ DAMAGE = {
     "no image": (text("initial-center.png", b"BM no PNG"), "initial-center.png.*damaged"),
     "image without its end": (cut("initial-center.png", -20), "initial-center.png.*damaged"),
     "missing image": (lambda r: (folder(r) / "initial-center.png").unlink(), "initial-center.png"),
-    "smaller image": (edit("images", 0, "width", 65), "initial-center.png: is RGB 64 x 48"),
+    "smaller image": (edit("images", 0, "width", 65), "recorded as 65 x 48, but .* 64 x 48"),
     "path with ..": (edit("images", 0, "path", "../000006/final-left.png"), "path.*does not match"),
     "absolute path": (edit("images", 0, "path", "/etc/x.png"), "path.*does not match"),
     "link": (linked_image, "initial-center.png: is a link"),

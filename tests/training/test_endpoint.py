@@ -1,6 +1,7 @@
 """Evaluation over HTTP: against servers that misbehave, and against a real one."""
 
 import base64
+import gzip
 import io
 import json
 import re
@@ -79,8 +80,8 @@ def failure(status: int, message="it is so", code=None, **headers: str) -> Reply
     return Reply(status, {"error": error}, tuple(headers.items()))
 
 
-DROP, HALF, STALL, TRICKLE = object(), object(), object(), object()
-"""Close the connection at once, or in mid-reply; say nothing, or a byte now and then."""
+DROP, HALF, STALL, TRICKLE, FLOOD = (object() for _ in range(5))
+"""Close the connection at once, or in mid-reply; say nothing, a byte now and then, or no end."""
 
 
 class Server(ThreadingHTTPServer):
@@ -95,6 +96,7 @@ class Server(ThreadingHTTPServer):
         self.seen: list[Request] = []
         self.lock = threading.Lock()
         self.released = threading.Event()
+        self.flooded = 0
 
     def handle_error(self, request, client_address) -> None:
         if not isinstance(sys.exception(), OSError):  # that the client hung up is fine
@@ -123,15 +125,24 @@ class Handler(BaseHTTPRequestHandler):
             self.server.seen.append(request)
         reply = self.server.behave(request)
         if isinstance(reply, Reply):
-            text = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
-            self.begin(reply.status, len(text.encode()), reply.headers)
-            self.wfile.write(text.encode())
+            body = reply.body if isinstance(reply.body, str | bytes) else json.dumps(reply.body)
+            content = body if isinstance(body, bytes) else body.encode()
+            self.begin(reply.status, len(content), reply.headers)
+            self.wfile.write(content)
             return
         if reply is STALL:
             self.server.released.wait(60)
         elif reply is HALF:
             self.begin(200, 100)
             self.wfile.write(b'{"choices": [')
+        elif reply is FLOOD:
+            self.begin(200, 10**10)
+            self.server.flooded = 0
+            try:
+                while True:
+                    self.server.flooded += self.wfile.write(b" " * 65536)
+            except OSError:
+                return
         elif reply is TRICKLE:
             self.begin(200, 100_000)
             while not self.server.released.wait(0.02):
@@ -719,3 +730,91 @@ def test_a_real_server_without_that_model(served, dataset, tmp_path, monkeypatch
     with pytest.raises(EndpointError) as raised:
         list(session.answers())
     assert re.search("Server is pinned to .*; requested 'another'", str(raised.value))
+
+
+# --- Servers that mean harm ----------------------------------------------------------------------
+
+
+def packed(megabytes: int, layers: int = 1) -> bytes:
+    """So many bytes of blanks as a gzip file, packed again and again."""
+    content = gzip.compress(b" " * (megabytes * 1_000_000))
+    return content if layers == 1 else gzip.compress(content)
+
+
+def test_packed_replies_are_read(ask, server):
+    body = gzip.compress(json.dumps(chat("<answer></answer>").body).encode())
+    server.behave = lambda request: Reply(200, body, (("Content-Encoding", "gzip"),))
+    assert [answer.completion for answer in ask()] == ["<answer></answer>"] * 4
+    assert {r.headers["Accept-Encoding"] for r in server.seen} == {"gzip"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "problem"),
+    [
+        (Reply(200, packed(64), (("Content-Encoding", "gzip"),)), "is longer than 4 MB"),
+        (Reply(500, packed(64), (("Content-Encoding", "gzip"),)), "is longer than 4 MB"),
+        (
+            Reply(200, packed(9, 2), (("Content-Encoding", "gzip, gzip"),)),
+            "is packed as gzip, gzip",
+        ),
+        (Reply(200, b"x" * 99, (("Content-Encoding", "zstd"),)), "is packed as zstd"),
+        (Reply(400, b"x" * 99, (("Content-Encoding", "gzip"),)), "cannot be unpacked"),
+        (FLOOD, "is longer than 4 MB"),
+    ],
+    ids=["gzip", "error", "gzip in gzip", "zstd", "no gzip", "no end"],
+)
+def test_a_reply_that_would_fill_memory_costs_one_item(prepare, server, dataset, reply, problem):
+    first = dataset.split(SPLIT)[0]
+    server.behave = lambda request: reply if request.pair == first else chat()
+    answers = {a.question.pair: a for a in prepare().answers()}
+    assert f"the reply {problem}" in answers[first].problem
+    assert sum(a.completion is not None for a in answers.values()) == len(answers) - 1
+    assert server.asked()[first] == 1
+    assert server.flooded < 60e6
+
+
+def test_pictures_go_to_nobody_else(ask, server, dataset):
+    other = Server(server.pairs)
+    thread = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    server.behave = lambda request: Reply(307, {}, (("Location", f"{other.url}/chat/completions"),))
+    with pytest.raises(EndpointError, match=f"it sends to {other.url}.*if you trust it"):
+        ask()
+    assert other.seen == []
+    other.shutdown()
+    thread.join()
+    other.server_close()
+
+
+def test_a_redirect_within_the_server_is_followed(ask, server):
+    server.behave = lambda request: (
+        chat()
+        if request.path.endswith("/")
+        else Reply(308, {}, (("Location", request.path + "/"),))
+    )
+    assert all(answer.completion == SILENT for answer in ask())
+    server.behave = lambda request: Reply(307, {}, (("Location", request.path),))
+    with pytest.raises(EndpointError, match="it sends on and on"):
+        ask("other")
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "base64", "punycode", "idna", "no-such"])
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_strange_charset_is_none(ask, server, charset, status):
+    reply = chat("größer")
+    header = (("Content-Type", f"application/json; charset={charset}"),)
+    server.behave = lambda request: Reply(status, reply.body, header)
+    answers = ask()
+    assert all((a.completion == "größer") == (status == 200) for a in answers) and len(answers) == 4
+
+
+def test_no_control_character_reaches_the_terminal(server, dataset, tiny, tmp_path):
+    words = "\x1b]0;owned\x07 \x9b31m \u202egnp"
+    command = ["evaluate", dataset.root, "--split", SPLIT, "--model", "m"]
+    command += ["--endpoint", server.url, "--retries", "0"]
+    for status in (400, 403):
+        server.behave = lambda request, status=status: failure(status, words)
+        done = tvr(*command, "--out", tmp_path / str(status))
+        assert done.returncode == 1
+        assert "owned" in done.stderr
+        assert all(c.isprintable() or c == "\n" for c in done.stderr + done.stdout), done.stderr

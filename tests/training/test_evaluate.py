@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.schemas.dataset import Dataset
 from star_tvr.training import evaluate, local_backend, sft
 from star_tvr.training.backends import Decoding
 from star_tvr.training.config import PromptConfig
@@ -143,6 +144,14 @@ def test_refused_before_any_question(ask, tmp_path, monkeypatch, values, message
     assert not (tmp_path / "out").exists()
 
 
+def test_nothing_to_ask_is_an_error(dataset, tiny, tmp_path):
+    copy = Dataset.open(shutil.copytree(dataset.root, tmp_path / "copy"))
+    copy.write_split("own/none", [])
+    with pytest.raises(DataError, match="own/none.jsonl: the split is empty"):
+        evaluate.run(copy.root, "own/none", str(tiny["tiny"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_damaged_predictions_file_is_named(ask, tmp_path):
     ask()
     path = tmp_path / "out" / "predictions.jsonl"
@@ -230,6 +239,7 @@ def test_greedy_decoding_adds_no_noise(ask, monkeypatch, tmp_path):
         ({"num_samples": 2}, "num_samples=2: with temperature 0 they would all be the same"),
         ({"temperature": float("nan")}, "temperature=nan: is not a number from 0 up"),
         ({"temperature": -1.0}, "temperature=-1.0: is not"),
+        ({"num_samples": 1001, "temperature": 1.0}, "num_samples=1001: is more than 1000"),
     ],
 )
 def test_decoding_that_makes_no_sense(values, message):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from itertools import combinations
 
@@ -13,7 +14,7 @@ from scipy import stats
 from star_tvr.scenes.errors import DataError
 from star_tvr.scenes.states import SceneObject
 from star_tvr.schemas.config import load_config
-from star_tvr.schemas.dataset import dumps_line
+from star_tvr.schemas.dataset import Dataset, dumps_line
 from star_tvr.schemas.records import Pair
 from star_tvr.training.answers import compose, parse_truth
 from star_tvr.training.baselines import SILENCE, enumeration
@@ -454,3 +455,34 @@ def test_files_that_are_none(dataset, tmp_path):
     path.write_text("a cube\n")
     with pytest.raises(DataError, match="line 1: is not valid JSON"):
         score_file(path, dataset)
+
+
+# --- Limits
+
+
+def write_predictions(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_draws_are_bounded(dataset, tmp_path):
+    [pair, *_] = dataset.split("cross-view/test_id")
+    lines = [{**pair.to_json(), "completion": "", "draw": 7 * k} for k in range(1001)]
+    path = write_predictions(tmp_path / "p.jsonl", lines)
+    with pytest.raises(DataError, match="p.jsonl, line 1001: draw 7000 is one more than 1000"):
+        score_file(path, dataset)
+    report = score_file(write_predictions(path, lines[:1000]), dataset, "cross-view/test_id")
+    assert (report.missing, len(report.results)) == (1000, 2000)
+    assert len({(r.pair, r.draw) for r in report.results}) == 2000
+
+
+def test_nothing_to_score_is_an_error(dataset, tmp_path):
+    with pytest.raises(DataError, match="p.jsonl: there is nothing to score"):
+        score_file(write_predictions(tmp_path / "p.jsonl", []), dataset)
+
+
+def test_a_split_that_names_no_camera_of_the_sample_is_an_error(dataset, tmp_path):
+    copy = Dataset.open(shutil.copytree(dataset.root, tmp_path / "copy"))
+    copy.write_split("own/top", [Pair("000000", "center", "top")])
+    with pytest.raises(DataError, match="sample 000000: there is no camera top"):
+        score_file(write_predictions(tmp_path / "p.jsonl", []), copy, "own/top")

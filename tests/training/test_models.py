@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.schemas.config import load_config
 from star_tvr.training.config import TINY, Lora
-from star_tvr.training.errors import TrainingError
+from star_tvr.training.errors import ModelError, TrainingError
 from star_tvr.training.models import (
     check_model,
     language_layers,
@@ -22,6 +25,8 @@ from star_tvr.training.models import (
     lora_config,
 )
 from star_tvr.training.tiny_models import build_tiny, train_tokenizer
+from star_tvr.training.weights import refuse_other_tokenizer
+from tests.generator.command import tvr
 
 WORLD = load_config("trance").world
 
@@ -149,3 +154,282 @@ def test_damaged_weights_are_named(tiny, tmp_path):
 def test_an_adapter_that_is_not_there(tiny, tmp_path):
     with pytest.raises(TrainingError, match="adapter: .* is not an adapter folder"):
         load_adapter(load_model(str(tiny["tiny"])), str(tmp_path), trainable=False)
+
+
+# --- Folders that were tampered with -------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(tiny, tmp_path):
+    """A copy of the tiny model that a test may change."""
+    return shutil.copytree(tiny["tiny"], tmp_path / "model")
+
+
+def change_weights(file, change):
+    """Write a file of weights again, changed."""
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file, {"format": "pt"})
+
+
+def rename_all(weights):
+    for name in list(weights):
+        weights[f"other.{name}"] = weights.pop(name)
+
+
+def drop_half(weights):
+    for name in sorted(weights)[::2]:
+        del weights[name]
+
+
+def add_one(weights):
+    weights["model.extra.weight"] = torch.zeros(2)
+
+
+def reshape_one(weights):
+    weights["lm_head.weight"] = weights["lm_head.weight"][:-1].clone()
+
+
+def spoil_one(weights):
+    weights["lm_head.weight"][3, 4] = torch.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (rename_all, "57 of the weights are missing, such as lm_head.weight; .*get them again"),
+        (drop_half, "29 of the weights are missing, such as lm_head.weight"),
+        (add_one, "1 of the weights are unknown to the model, such as .*extra.weight"),
+        (reshape_one, r"1 of the weights are of another shape, such as lm_head.weight \([0-9]+ x"),
+        (spoil_one, "lm_head.weight holds NaN or infinity"),
+        (dict.clear, "weights"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(copy, change, message):
+    change_weights(copy / "model.safetensors", change)
+    with pytest.raises(ModelError, match=f"the weights of {copy}: .*{message}") as info:
+        load_model(str(copy))
+    assert "\n" not in str(info.value) and info.value.exit_status == 2
+
+
+def test_tied_weights_are_not_missing(dataset, tmp_path):
+    folder = build_tiny("tiny-64", tmp_path / "tied", dataset.world)
+    model = load_model(str(folder))
+    model.config.text_config.tie_word_embeddings = model.config.tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(folder)
+    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
+    tied = load_model(str(folder))
+    assert tied.lm_head.weight is tied.get_input_embeddings().weight
+
+
+@pytest.fixture
+def adapter(tiny, tmp_path):
+    """The folder of an adapter for the tiny model, which changes what it says."""
+    from peft import get_peft_model
+
+    model = load_model(str(tiny["tiny"]))
+    adapted = get_peft_model(model, lora_config(model, Lora(r=2)))
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.ones_(weight)
+    adapted.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def change_config(folder, **values):
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_an_adapter_is_loaded_as_it_was_stored(tiny, adapter):
+    for trainable in (True, False):
+        model = load_adapter(load_model(str(tiny["tiny"])), str(adapter), trainable)
+        for name, weight in model.named_parameters():
+            assert weight.requires_grad == (trainable and "lora_" in name)
+            assert "lora_B" not in name or (weight == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict.clear, "28 of the weights are missing"),
+        (drop_half, "14 of the weights are missing"),
+        (rename_all, "28 of the weights are missing"),
+        (
+            lambda w: w.update({"base_model.model.x.lora_A.weight": torch.ones(2)}),
+            "1 .* unknown to",
+        ),
+        (lambda w: w[min(w)].fill_(torch.inf), "holds NaN or infinity"),
+    ],
+)
+def test_adapters_that_do_not_fit_are_refused(tiny, adapter, change, message):
+    change_weights(adapter / "adapter_model.safetensors", change)
+    with pytest.raises(ModelError, match=f"adapter: {adapter}: .*{message}"):
+        load_adapter(load_model(str(tiny["tiny"])), str(adapter), trainable=False)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"peft_type": "IA3", "feedforward_modules": []},
+        {"peft_type": "nonsense"},
+        {"megatron_config": {"a": 1}, "megatron_core": "evil"},
+        {"r": 0},
+        {"r": "two"},
+        {"target_modules": "("},
+        {"target_modules": ["nothing"]},
+        {"target_modules": None},
+    ],
+)
+def test_adapter_configurations_that_make_no_sense_are_refused(tiny, adapter, values):
+    change_config(adapter, **values)
+    with pytest.raises(ModelError, match=f"adapter: {adapter}: ") as info:
+        load_adapter(load_model(str(tiny["tiny"])), str(adapter), trainable=False)
+    assert "\n" not in str(info.value)
+
+
+def test_an_adapter_of_another_model_is_refused(tiny, adapter):
+    with pytest.raises(ModelError, match=f"adapter: {adapter}: "):
+        load_adapter(load_model(str(tiny["small-64"])), str(adapter), trainable=False)
+
+
+def test_pickles_are_refused(copy, adapter, tiny):
+    torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
+    check_model(str(copy))
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match="pytorch_model.bin: is a pickle, which can hold code"):
+        check_model(str(copy))
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    with pytest.raises(ModelError, match="adapter_model.bin is a pickle"):
+        load_adapter(load_model(str(tiny["tiny"])), str(adapter), trainable=False)
+
+
+def test_a_pipe_is_refused_at_once(copy):
+    (copy / "model.safetensors").unlink()
+    os.mkfifo(copy / "model.safetensors")
+    with pytest.raises(ConfigError, match="model.safetensors: cannot be read .it is no ordinary"):
+        check_model(str(copy))
+
+
+def test_an_adapter_is_no_model(tiny, adapter, copy):
+    shutil.copy(adapter / "adapter_config.json", copy)
+    with pytest.raises(ConfigError, match="holds an adapter .adapter_config.json.; name it as"):
+        check_model(str(copy))
+
+
+EVIL = """
+from pathlib import Path
+Path(__file__).with_name("ran").touch()
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLProcessor, Qwen2_5_VLForConditionalGeneration
+"""
+
+
+def bring_code(folder, known):
+    """Let every file of a model ask for code beside it; `known` says whether the type is known."""
+    (folder / "evil.py").write_text(EVIL)
+    classes = {
+        "AutoConfig": "evil.Qwen2_5_VLConfig",
+        "AutoProcessor": "evil.Qwen2_5_VLProcessor",
+        "AutoModelForImageTextToText": "evil.Qwen2_5_VLForConditionalGeneration",
+    }
+    for path in folder.glob("*config.json"):
+        document = json.loads(path.read_text()) | {"auto_map": classes}
+        if not known and path.name == "config.json":
+            document["model_type"] = "evil"
+        path.write_text(json.dumps(document))
+
+
+def evaluate(dataset, model, out, *arguments, answer="y\n" * 20):
+    command = ["evaluate", dataset.root, "--split", "cross-view/test_id", "--model", model]
+    command += ["--out", out, "--max-new-tokens", "2", "--device", "cpu", *arguments]
+    return tvr(*command, input=answer, timeout=200)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_model_runs_no_code_and_asks_nothing(dataset, copy, tmp_path, known):
+    bring_code(copy, known)
+    done = evaluate(dataset, copy, tmp_path / "out")
+    assert done.returncode == (0 if known else 2), done.stderr
+    assert known or re.fullmatch(
+        "error: model: .* needs code of its own .*never run.*\n", done.stderr
+    )
+    assert not list(tmp_path.rglob("ran")) and "[y/N]" not in done.stdout + done.stderr
+
+
+def test_a_configuration_beside_a_model_allows_no_code(dataset, copy, tmp_path):
+    bring_code(copy, known=True)
+    (copy / "config.yaml").write_text("processor: {trust_remote_code: true}\n")
+    done = evaluate(dataset, copy, tmp_path / "out")
+    assert done.returncode == 2
+    assert f"{copy}/config.yaml: processor.trust_remote_code: " in done.stderr
+    assert not list(tmp_path.rglob("ran"))
+
+
+# --- Processors ----------------------------------------------------------------------------------
+
+
+def write_json(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def lose_template(folder):
+    (folder / "chat_template.jinja").unlink()
+
+
+def break_template(folder):
+    (folder / "chat_template.jinja").write_text("{% for %}")
+
+
+def blind_template(folder):
+    (folder / "chat_template.jinja").write_text("{{ messages[0]['role'] }}")
+
+
+def empty_tokenizer(folder):
+    (folder / "tokenizer.json").write_text("{}")
+
+
+def no_tokenizer(folder):
+    (folder / "tokenizer.json").write_text("[1, 2")
+
+
+@pytest.mark.parametrize(
+    "change", [lose_template, break_template, blind_template, empty_tokenizer, no_tokenizer]
+)
+def test_processors_that_make_no_sense_are_refused(copy, change):
+    change(copy)
+    with pytest.raises(ModelError, match=f"model: .*{copy}.* get (it|these files) again") as info:
+        load_processor(str(copy))
+    assert "\n" not in str(info.value)
+
+
+def test_a_tokenizer_of_another_model_is_refused(tiny, copy, dataset, tmp_path):
+    model = load_model(str(copy))
+    processor = load_processor(str(copy))
+    refuse_other_tokenizer("model", processor, model)
+    processor.tokenizer.add_tokens([f"<new-{k}>" for k in range(9)])
+    with pytest.raises(ModelError, match="the tokenizer has tokens up to .*, the model knows"):
+        refuse_other_tokenizer("model", processor, model)
+    model.config.image_token_id += 1
+    with pytest.raises(ModelError, match="the tokenizer marks pictures with token"):
+        refuse_other_tokenizer("model", load_processor(str(copy)), model)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"model_type": 3}',
+        '{"model_type": "qwen2_5_vl", "text_config": {"num_attention_heads": 0}}',
+        '{"model_type": "qwen2_5_vl", "vision_config": 1}',
+    ],
+)
+def test_configurations_of_models_that_make_no_sense_are_refused(copy, text):
+    (copy / "config.json").write_text(text)
+    with pytest.raises((ConfigError, ModelError), match=f"model: .*{copy}") as info:
+        check_model(str(copy))
+        load_processor(str(copy))
+        load_model(str(copy))
+    assert "\n" not in str(info.value)

@@ -221,6 +221,27 @@ def test_a_damaged_picture_is_named(copy):
         reader.row(Pair("000000", "center", "left"))
 
 
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("sample", "row 0: 'sample' is a required property"),
+        ("final", "row 0: 'final' is a required property"),
+        ("final_image", "final-center.png: no pair of the split shows this image"),
+        (SAMPLE, "sample_json is no text; make the export again"),
+    ],
+)
+def test_a_null_is_named(copy, column, message):
+    def without(table, _):
+        kind = table.schema.field(column).type
+        nulls = pyarrow.nulls(len(table), kind)
+        return table.set_column(table.column_names.index(column), column, nulls)
+
+    for path in copy.rglob("train-*.parquet"):
+        damaged(path, without)
+    with pytest.raises(DataError, match=message):
+        reader_of(open_dataset(copy, SPLIT)).row(Pair("000000", "center", "center"))
+
+
 # --- Runs --------------------------------------------------------------------------------------
 
 COMMON: dict[str, Any] = {

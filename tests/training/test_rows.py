@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from PIL import Image
 
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.dataset import Dataset
@@ -60,7 +61,7 @@ def test_nothing_is_read_before_it_is_needed(copy):
     shutil.rmtree(copy.folder("000003"))
     table = table_of(copy, "cross-view/train")
     assert table[0]["sample"] == "000000"
-    with pytest.raises(DataError, match=r"000002/final-center.png: there is no such image"):
+    with pytest.raises(DataError, match=r"000002/final-center.png: there is no such file"):
         table[2]
     with pytest.raises(DataError, match=r"000003/sample.json: there is no such file"):
         table[3]
@@ -77,6 +78,47 @@ def test_a_damaged_image_is_named(copy, damage):
     assert "\n" not in str(info.value)
 
 
+def save_as(path, **settings):
+    """Store a picture again, in another kind of file or form."""
+    with Image.open(path) as picture:
+        form = settings.pop("mode", "RGB")
+        shown = picture.convert(form).resize(settings.pop("size", picture.size))
+    shown.save(path, settings.pop("format", "PNG"))
+
+
+def link_elsewhere(path):
+    secret = path.parents[4] / "private.png"
+    path.rename(secret)
+    path.symlink_to(secret)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: save_as(path, format="JPEG"),
+        lambda path: save_as(path, format="GIF"),
+        lambda path: save_as(path, mode="P"),
+        lambda path: save_as(path, mode="RGBA"),
+        lambda path: save_as(path, mode="L"),
+        lambda path: save_as(path, size=(65, 48)),
+        lambda path: save_as(path, size=(13_000, 13_000), mode="L"),
+        link_elsewhere,
+    ],
+    ids=["jpeg", "gif", "palette", "alpha", "gray", "size", "bomb", "link"],
+)
+def test_only_the_pictures_of_the_data_set_are_shown(copy, change):
+    change(copy.folder("000001") / "initial-center.png")
+    with pytest.raises(DataError, match="000001/initial-center.png: .*; delete .* render again"):
+        table_of(copy, "cross-view/train")[1]
+
+
+def test_a_record_of_another_size_is_refused(copy):
+    path = copy.folder("000001") / "sample.json"
+    path.write_text(path.read_text().replace('"width": 64', '"width": 13000'))
+    with pytest.raises(DataError, match="000001/sample.json: .* recorded as 13000 x 48, but .* 64"):
+        table_of(copy, "cross-view/train")[1]
+
+
 def test_a_missing_view_is_named(copy):
     copy.write_split("own/views", [Pair("000000", "center", "top")])
     with pytest.raises(DataError, match="000000/sample.json: there is no final image from camera"):
@@ -85,13 +127,13 @@ def test_a_missing_view_is_named(copy):
 
 def test_repeated_questions_are_made_once(dataset, monkeypatch):
     opened = []
-    read = images.read_rgb
+    read = images.read_picture
 
-    def noted(path):
-        opened.append(path)
-        return read(path)
+    def noted(*arguments):
+        opened.append(arguments)
+        return read(*arguments)
 
-    monkeypatch.setattr(images, "read_rgb", noted)
+    monkeypatch.setattr(images, "read_picture", noted)
     table = table_of(dataset, "cross-view/train")
     batch = table.__getitems__([0, 0, 0, 1, 1, 1])
     assert [row["sample"] for row in batch] == ["000000"] * 3 + ["000001"] * 3

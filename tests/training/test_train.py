@@ -461,6 +461,38 @@ def test_a_checkpoint_that_was_cut_off_is_removed(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-2"]
 
 
+STATE = "trainer_state.json"
+
+
+def test_a_checkpoint_that_was_not_cut_off_is_kept(tmp_path, capsys):
+    for step in (2, 4, 6):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / STATE).write_text("{}")
+    (tmp_path / "checkpoint-\xb2").mkdir()  # a digit, but no number
+    newest = tmp_path / "checkpoint-6"
+    (newest / STATE).write_text('{"global_step": nonsense}\n')
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
+    assert (tmp_path / "damaged-checkpoint-6" / STATE).is_file() and not newest.exists()
+    assert "checkpoint-6/trainer_state.json: is damaged" in capsys.readouterr().err
+    for name in (STATE, "optimizer.pt"):  # as with a disk that is away for a while
+        path = tmp_path / "checkpoint-4" / name
+        path.unlink(missing_ok=True)
+        path.mkdir()
+        with pytest.raises(ConfigError, match=f"checkpoint-4.*{name}: .*; mend that, or rename"):
+            last_checkpoint(tmp_path)
+        assert path.is_dir()
+        path.rmdir()
+        path.write_text("{}")
+    with pytest.raises(ConfigError, match="checkpoint-4/optimizer.pt: is damaged; mend that, or"):
+        last_checkpoint(tmp_path)
+    (tmp_path / "checkpoint-4").rename(tmp_path / "x")
+    (tmp_path / "checkpoint-4").symlink_to(tmp_path / "x")
+    (tmp_path / "x" / STATE).unlink()
+    with pytest.raises(ConfigError, match="checkpoint-4: the checkpoint cannot be read"):
+        last_checkpoint(tmp_path)
+    assert (tmp_path / "x").is_dir()
+
+
 KILLED = """
 import os, signal, sys
 from star_tvr.training import callbacks, run_folder

@@ -10,9 +10,9 @@ from star_tvr.scenes.transformations import answer_text
 from star_tvr.schemas.checks import iter_jsonl
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.files import open_file
-from star_tvr.schemas.pictures import decode_png
 from star_tvr.schemas.records import Image, Pair, Sample
 from star_tvr.training.config import PromptConfig
+from star_tvr.training.images import read_picture
 from star_tvr.training.prompts import Message, build_prompt
 
 
@@ -139,7 +139,7 @@ def picture(dataset: Dataset, sample: Sample, image: Image) -> bytes:
     Raises:
         DataError: it is missing, damaged, a link, or another picture than recorded.
     """
-    return _png(dataset, sample, image, image.path, "RGB")
+    return read_picture(dataset, sample, image, image.path, "RGB")[0]
 
 
 def mask(dataset: Dataset, sample: Sample, image: Image) -> bytes | None:
@@ -148,13 +148,9 @@ def mask(dataset: Dataset, sample: Sample, image: Image) -> bytes | None:
     Raises:
         DataError: it is missing, damaged, a link, or another picture than recorded.
     """
-    return None if image.mask is None else _png(dataset, sample, image, image.mask, "L")
-
-
-def _png(dataset: Dataset, sample: Sample, image: Image, name: str, mode: str) -> bytes:
-    content = dataset.picture(sample.id, name)
-    decode_png(content, dataset.folder(sample.id) / name, mode, (image.width, image.height))
-    return content
+    if image.mask is None:
+        return None
+    return read_picture(dataset, sample, image, image.mask, "L")[0]
 
 
 def flat_prompt(dataset: Dataset, item: ExportItem, prompt: PromptConfig) -> list[Message]:
