@@ -1,0 +1,179 @@
+"""Mutated inputs through the command line, and a table of what fell."""
+
+import argparse
+import importlib
+import json
+import os
+import random
+import re
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.fuzz.sandbox import Case, Outcome
+
+CORPUS = Path(__file__).parent / "corpus"
+LARGEST = 30_000
+"""Bytes of an input that is worth a file in the corpus."""
+
+
+def main() -> int:
+    """Run inputs; 1 if one of them fell."""
+    # Before numpy or torch are imported: a process that has threads cannot be forked.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "NO_PROXY": "*"}
+    from tests.fuzz.kinds import CORE, KINDS
+
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--inputs", type=int, default=20_000, help="how many, over all kinds")
+    parser.add_argument("--seed", type=int, help="by default another one every time")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="only this; repeatable")
+    parser.add_argument("--only", type=int, metavar="N", help="only input N; show what it says")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--corpus", action="store_true", help="the corpus as well")
+    parser.add_argument("--save", action="store_true", help="add what falls to the corpus")
+    parser.add_argument("--table", action="store_true", help="the table alone, as markdown")
+    options = parser.parse_args()
+    kinds = options.kind or list(KINDS)
+    seed = options.seed if options.seed is not None else int(time.time())
+    for library in dict.fromkeys([*CORE, *(m for kind in kinds for m in KINDS[kind].libraries)]):
+        importlib.import_module(library)
+    with tempfile.TemporaryDirectory(prefix="fuzz-originals-") as folder:
+        originals = Path(folder)
+        _in_a_fork(originals, {name for kind in kinds for name in _names(kind)})
+        cases = list(_numbers(options, kinds, seed))
+        outcomes = _attacks(cases, originals, options.workers)
+        failed = _report(outcomes, options, seed)
+    return 1 if failed else 0
+
+
+def _names(kind: str) -> set[str]:
+    """The originals that a kind needs."""
+    from tests.fuzz.kinds import KINDS
+
+    return {*KINDS[kind].needs, *(f.partition("/")[0] for f in KINDS[kind].files)}
+
+
+def _in_a_fork(root: Path, names: set[str]) -> None:
+    """Make the originals where threads, which libraries start when they work, do no harm."""
+    from tests.fuzz.originals import make_originals
+
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.chdir(root)
+            os.dup2(os.open("output", os.O_WRONLY | os.O_CREAT), 1)
+            os.dup2(1, 2)
+            make_originals(Path(), names)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    if os.waitpid(pid, 0)[1]:
+        raise SystemExit((root / "output").read_text()[-3000:])
+
+
+def _numbers(options: argparse.Namespace, kinds: list[str], seed: int) -> Iterator["Input"]:
+    """The inputs by kind, seed and number, those of all kinds mixed; files of the corpus first."""
+    from tests.fuzz.kinds import KINDS
+
+    if options.corpus:
+        found = [path for path in sorted(CORPUS.glob("*.json")) if path.name.split("-")[0] in kinds]
+        yield from map(str, found)
+    if options.only is not None:
+        yield from ((kind, seed, options.only) for kind in kinds)
+        return
+    total = sum(KINDS[kind].weight for kind in kinds)
+    numbers = [
+        (kind, seed, n)
+        for kind in kinds
+        for n in range(max(1, options.inputs * KINDS[kind].weight // total))
+    ]
+    random.Random(seed).shuffle(numbers)
+    yield from numbers
+
+
+Input = tuple[str, int, int] | str
+"""Kind, seed and number, or a file of the corpus."""
+
+
+def _attacks(cases: Sequence[Input], originals: Path, workers: int) -> Iterator["Outcome"]:
+    with get_context("fork").Pool(workers, _begin, (originals,)) as pool:
+        yield from pool.imap_unordered(_attack, cases)
+
+
+def _begin(folder: Path) -> None:
+    global _originals
+    _originals = folder
+
+
+def _attack(given: Input) -> "Outcome":
+    from tests.fuzz.kinds import make_case
+    from tests.fuzz.sandbox import Case, attack
+
+    if isinstance(given, str):
+        return attack(Case.from_json(json.loads(Path(given).read_text())), _originals)
+    return attack(make_case(*given, _originals), _originals)
+
+
+_originals: Path
+
+
+def _report(outcomes: Iterator["Outcome"], options: argparse.Namespace, seed: int) -> int:
+    """Print every kind of failure when it is first seen, and the table; how many failed."""
+    tried: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
+    causes: dict[str, list[str]] = defaultdict(list)
+    for outcome in outcomes:
+        kind = outcome.case.name.split()[0]
+        tried[kind] += 1
+        seconds[kind] += round(outcome.seconds * 1000)
+        failed[kind] += bool(outcome.problems)
+        for problem in outcome.problems:
+            causes[f"{kind}: {cause(problem)}"].append(reproduction(outcome.case))
+        if outcome.problems and options.save:
+            _save(outcome)
+        if options.only is not None:
+            print(*outcome.case.command, {p: str(c)[:300] for p, c in outcome.case.changes.items()})
+            print(outcome.output, f"status {outcome.status}, {outcome.seconds:.1f} s", sep="\n")
+    if not options.table:
+        for name, commands in sorted(causes.items(), key=lambda item: -len(item[1])):
+            print(f"{len(commands):5} {name}\n      {commands[0]}")
+    print(f"seed {seed}\n\n| kind | tried | failed | ms each |\n|---|---|---|---|")
+    for kind, number in sorted(tried.items()):
+        print(f"| {kind} | {number} | {failed[kind]} | {seconds[kind] // number} |")
+    print(f"| all | {tried.total()} | {failed.total()} | {seconds.total() // tried.total()} |")
+    return failed.total()
+
+
+def cause(problem: str) -> str:
+    """A problem without the numbers and names of its input, so that equal ones can be counted."""
+    place = re.search(r"\[\S+:\d+\]$", problem)
+    words = problem.partition(": ")[0] if place else problem
+    short = re.sub(r"[0-9]+|'[^']*'|out/\S*", "…", words)[:100]
+    return f"{short} {place[0]}" if place else short
+
+
+def reproduction(case: "Case") -> str:
+    """The command that tries an input again."""
+    kind, seed, number = case.name.split()
+    return f"python -m tests.fuzz --kind {kind} --seed {seed} --only {number}"
+
+
+def _save(outcome: "Outcome") -> None:
+    """A file of the corpus, if it is small."""
+    case = outcome.case
+    text = json.dumps({**case.to_json(), "fell": outcome.problems}, indent=1)
+    if len(text) <= LARGEST:
+        CORPUS.mkdir(exist_ok=True)
+        (CORPUS / f"{case.name.replace(' ', '-')}.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
