@@ -11,6 +11,8 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,11 +91,8 @@ def _numbers(options: argparse.Namespace, kinds: list[str], seed: int) -> Iterat
         yield from ((kind, seed, options.only) for kind in kinds)
         return
     total = sum(KINDS[kind].weight for kind in kinds)
-    numbers = [
-        (kind, seed, n)
-        for kind in kinds
-        for n in range(max(1, options.inputs * KINDS[kind].weight // total))
-    ]
+    share = {k: max(1, options.inputs * KINDS[k].weight // total) for k in kinds}
+    numbers = [(k, seed, n) for k in kinds for n in range(min(share[k], KINDS[k].most))]
     random.Random(seed).shuffle(numbers)
     yield from numbers
 
@@ -103,25 +102,17 @@ Input = tuple[str, int, int] | str
 
 
 def _attacks(cases: Sequence[Input], originals: Path, workers: int) -> Iterator["Outcome"]:
-    with get_context("fork").Pool(workers, _begin, (originals,)) as pool:
-        yield from pool.imap_unordered(_attack, cases)
+    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+        yield from pool.map(partial(_attack, originals), cases)
 
 
-def _begin(folder: Path) -> None:
-    global _originals
-    _originals = folder
-
-
-def _attack(given: Input) -> "Outcome":
+def _attack(originals: Path, given: Input) -> "Outcome":
     from tests.fuzz.kinds import make_case
     from tests.fuzz.sandbox import Case, attack
 
     if isinstance(given, str):
-        return attack(Case.from_json(json.loads(Path(given).read_text())), _originals)
-    return attack(make_case(*given, _originals), _originals)
-
-
-_originals: Path
+        return attack(Case.from_json(json.loads(Path(given).read_text())), originals)
+    return attack(make_case(*given, originals), originals)
 
 
 def _report(outcomes: Iterator["Outcome"], options: argparse.Namespace, seed: int) -> int:
@@ -136,7 +127,10 @@ def _report(outcomes: Iterator["Outcome"], options: argparse.Namespace, seed: in
         seconds[kind] += round(outcome.seconds * 1000)
         failed[kind] += bool(outcome.problems)
         for problem in outcome.problems:
-            causes[f"{kind}: {cause(problem)}"].append(reproduction(outcome.case))
+            name = f"{kind}: {cause(problem)}"
+            causes[name].append(reproduction(outcome.case))
+            if len(causes[name]) == 1 and not options.table:
+                print(f"{kind}: {problem}\n      {causes[name][0]}", flush=True)
         if outcome.problems and options.save:
             _save(outcome)
         if options.only is not None:

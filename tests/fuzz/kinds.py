@@ -5,10 +5,12 @@ import json
 import math
 import random
 import struct
+import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +34,6 @@ class Command:
 
     words: str
     writes: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of file.
-
-    Attributes:
-        files: patterns below the originals.
-        needs: further originals that the commands read.
-        weight: its share of all inputs.
-        libraries: what is imported once, before processes are forked.
-    """
-
-    files: Sequence[str]
-    mutate: Mutate
-    commands: Sequence[Command]
-    needs: Sequence[str] = ("data",)
-    wrong: Wrong = lambda command, path, before, after: ""
-    weight: int = 1
-    libraries: Sequence[str] = ()
 
 
 # --- Commands ----------------------------------------------------------------------------------
@@ -111,9 +93,7 @@ def _markup(rng: random.Random, path: Path, content: bytes) -> Change:
     k = rng.randrange(len(lines))
     document = mutations.parse(json.dumps(yaml.safe_load(lines[k])))
     for _ in range(3):
-        place = mutations._place(rng, document)
-        if place is not None:
-            mutations._set(*place, rng.choice(values))
+        mutations.put(rng, document, values)
     lines[k] = mutations.dumps(document)
     return "\n".join([*lines, ""]).encode()
 
@@ -130,7 +110,7 @@ def _picture(rng: random.Random, path: Path, content: bytes) -> Change:
     if change == 0:
         picture = picture.resize(rng.choice(((1, 1), (width + 1, height), (height, width))))
     elif change == 1:
-        picture = picture.convert("RGB").convert(rng.choice(("L", "RGBA", "P", "1", "LA", "I")))
+        picture = picture.convert("RGB").convert(rng.choice(("L", "RGBA", "P", "1", "LA", "I;16")))
     elif change == 2:
         form = rng.choice(("JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"))
         picture = picture.convert(rng.choice(("RGB", "CMYK") if form == "JPEG" else ("RGB",)))
@@ -140,7 +120,7 @@ def _picture(rng: random.Random, path: Path, content: bytes) -> Change:
         pixels[y : y + 4, x : x + 4] = rng.randrange(255)
         picture = PIL.Image.fromarray(pixels)
     elif change == 4:
-        picture = PIL.Image.new("1", (13_000, 13_000))
+        return _bomb()
     elif change == 5:
         options = {"save_all": True, "append_images": [picture.copy()]}
     else:  # a header that promises more than there is
@@ -149,6 +129,14 @@ def _picture(rng: random.Random, path: Path, content: bytes) -> Change:
         return content[:12] + head + struct.pack(">I", zlib.crc32(head)) + content[33:]
     stream = io.BytesIO()
     picture.save(stream, form, **options)
+    return stream.getvalue()
+
+
+@cache
+def _bomb() -> bytes:
+    """A small file of a large picture."""
+    stream = io.BytesIO()
+    PIL.Image.new("1", (13_000, 13_000)).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -256,6 +244,33 @@ def _hdf5(rng: random.Random, path: Path, content: bytes) -> Change:
             file.create_group(rng.choice(("../x", "Über", "a b", MARKUP)))
         file.flush()
         return bytes(file.id.get_file_image())
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of file.
+
+    Attributes:
+        files: patterns below the originals.
+        needs: further originals that the commands read.
+        weight: its share of all inputs.
+        libraries: what is imported once, before processes are forked.
+        fixed: attacks as they are, a command and changes each, in the place of mutations.
+    """
+
+    files: Sequence[str]
+    mutate: Mutate = _any
+    commands: Sequence[Command] = ()
+    needs: Sequence[str] = ("data",)
+    wrong: Wrong = lambda command, path, before, after: ""
+    weight: int = 1
+    libraries: Sequence[str] = ()
+    fixed: Sequence[tuple[Command, Mapping[str, Change]]] = ()
+
+    @property
+    def most(self) -> int:
+        """How many different inputs there are."""
+        return len(self.fixed) or sys.maxsize
 
 
 # --- When success is wrong ---------------------------------------------------------------------
@@ -408,6 +423,48 @@ def _wrong_replaced(command: str, path: str, before: bytes, after: Change) -> st
     return f"{path} is {REPLACEMENTS[str(after)]}" if command == VALIDATE.words else ""
 
 
+# --- Code in data ------------------------------------------------------------------------------
+
+RAN = "touch outside/ran"
+PICKLE = f"cposix\nsystem\n(S'{RAN}'\ntR.".encode()
+MODULE = f"import os\nos.system({RAN!r})\nclass Evil: pass\n".encode()
+TRUST = b"processor: {trust_remote_code: true}\n"
+TEMPLATE = f"{{{{ cycler.__init__.__globals__.os.popen('{RAN}').read() }}}}"
+ESCAPE = "{{ ''.__class__.__mro__[1].__subclasses__() | map(attribute='__init__') | list }}"
+
+
+def _auto(name: str, **more: str) -> bytes:
+    """A file that names a class of `evil.py`."""
+    return json.dumps({"auto_map": {name: "evil.Evil"}, **more}).encode()
+
+
+TRAIN_ON = Command("train sft sft.yaml --set max_steps=2", ["run"])
+CODE: list[tuple[Command, Mapping[str, Change]]] = [
+    (LOCAL, {"model/model.safetensors": "gone", "model/pytorch_model.bin": PICKLE}),
+    (ADAPTED, {"adapter/adapter_model.safetensors": "gone", "adapter/adapter_model.bin": PICKLE}),
+    *(
+        (LOCAL, {f"model/{file}": _auto(name), "model/evil.py": MODULE, "model/config.yaml": yes})
+        for file, name in (
+            ("processor_config.json", "AutoProcessor"),
+            ("tokenizer_config.json", "AutoTokenizer"),
+            ("preprocessor_config.json", "AutoImageProcessor"),
+        )
+        for yes in (TRUST, b"{}\n")
+    ),
+    (
+        LOCAL,
+        {"model/config.json": _auto("AutoConfig", model_type="evil"), "model/evil.py": MODULE},
+    ),
+    *((LOCAL, {"model/chat_template.jinja": t.encode()}) for t in (TEMPLATE, ESCAPE)),
+    *(
+        (TRAIN_ON, {f"run/checkpoint-1/{name}": PICKLE})
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin")
+    ),
+    (Command("report run --out out/page.html"), {"run/training_args.bin": PICKLE}),
+]
+"""Pickles, and code beside a model that wants to be run."""
+
+
 # --- The table ---------------------------------------------------------------------------------
 
 SAMPLES = "data/samples/*/*/"
@@ -553,6 +610,12 @@ KINDS: dict[str, Kind] = {
         weight=2,
         libraries=(*MODELS, *ASKING),
     ),
+    "code": Kind(
+        ["model/*", "adapter/*", "run/*"],
+        needs=("data", "model", "adapter", "run", "sft.yaml"),
+        libraries=(*PAGES, *MODELS, *ASKING),
+        fixed=CODE,
+    ),
     "server": Kind(["reply.http"], _reply, [ASK], weight=6, libraries=ASKING),
     "links": Kind(
         [
@@ -586,6 +649,10 @@ def make_case(kind: str, seed: int, number: int, originals: Path) -> Case:
     """Input `number` of a kind: the same for the same arguments."""
     rng = random.Random(f"{kind} {seed} {number}")
     this = KINDS[kind]
+    name = f"{kind} {seed} {number}"
+    if this.fixed:
+        command, changes = this.fixed[number % len(this.fixed)]
+        return Case(name, this.needs, command.words.split(), changes, command.writes)
     files = sorted({p for pattern in this.files for p in originals.glob(pattern)})
     file = rng.choice(files)
     path = str(file.relative_to(originals))
@@ -598,7 +665,7 @@ def make_case(kind: str, seed: int, number: int, originals: Path) -> Case:
     if change == content:
         change = content + b"\x00"
     return Case(
-        f"{kind} {seed} {number}",
+        name,
         sorted({*this.needs, path.partition("/")[0]}),
         words.split(),
         {path: change},

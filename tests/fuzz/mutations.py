@@ -1,5 +1,6 @@
 """What is done to a document, to bytes, and to a file as a whole. All follows from one `Random`."""
 
+import copy
 import json
 import random
 import re
@@ -112,13 +113,13 @@ def mutate_document(rng: random.Random, document: Any, values: list[Any] = VALUE
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         place = _place(rng, document)
         if place is None:
-            return rng.choice(values)
+            return copy.deepcopy(rng.choice(values))
         node, k = place
         change = rng.randrange(9)
         if change == 0:
             del node[k]
         elif change == 1:
-            node.insert(rng.randrange(len(node) + 1), node[k])
+            node.insert(rng.randrange(len(node) + 1), copy.deepcopy(node[k]))
         elif change == 2 and isinstance(node, Members):
             node[k] = [rng.choice(("", "x", "id", MARKUP, "a\nb", f"{node[k][0]} ")), node[k][1]]
         elif change == 3:
@@ -131,8 +132,15 @@ def mutate_document(rng: random.Random, document: Any, values: list[Any] = VALUE
         elif change in (4, 5):
             _set(node, k, _nudged(rng, _value(node, k)))
         else:
-            _set(node, k, rng.choice(values))
+            _set(node, k, copy.deepcopy(rng.choice(values)))
     return document
+
+
+def put(rng: random.Random, document: Any, values: list[Any]) -> None:
+    """One of some values somewhere in a document."""
+    place = _place(rng, document)
+    if place is not None:
+        _set(*place, copy.deepcopy(rng.choice(values)))
 
 
 def _place(rng: random.Random, node: Any) -> tuple[list[Any], int] | None:

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,9 +105,7 @@ def attack(case: Case, originals: Path) -> Outcome:
     if any("unnamed" in problem for problem in outcome.problems):
         with box(case, originals) as root:  # once more, to see where it comes from
             again = _run(case, root, ["--debug", *case.command]).output
-        places = re.findall(r'File "[^"]*?((?:star_tvr|tests)/[^"]+)", line (\d+)', again)
-        if places:
-            outcome.problems = [f"{p} [{':'.join(places[-1])}]" for p in outcome.problems]
+        outcome.problems = [f"{problem} {_place(again, -1)}" for problem in outcome.problems]
     return outcome
 
 
@@ -172,11 +170,8 @@ def _run(case: Case, root: Path, command: Sequence[str]) -> Outcome:
         if stopped:
             os.kill(pid, signal.SIGABRT)  # shows where it is
             waiting.poll(5000)
-        for number in (signal.SIGKILL,):
-            try:
-                os.killpg(pid, number)  # with whatever it started
-            except ProcessLookupError:
-                pass
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # with whatever it started
         _, code = os.waitpid(pid, 0)
     finally:
         os.close(watch)
@@ -226,9 +221,6 @@ def _call(command: list[str]) -> int:
             read_layers(Path(command[-1]))
         except TvrError as problem:
             print(f"error: {problem}", file=sys.stderr)
-            return 1
-        except Exception as problem:
-            print(f"error: {type(problem).__name__}: {problem}; --debug says more", file=sys.stderr)
             return 1
         return 0
     from star_tvr import tvr
@@ -364,15 +356,15 @@ def _judge(outcome: Outcome, changed: list[str], root: Path) -> None:
     """Write down what must not be."""
     case, problems, output = outcome.case, outcome.problems, outcome.output
     if outcome.status is None:
-        problems.append(f"takes more than {SECONDS} s {_stack(output)}")
+        problems.append(f"takes more than {SECONDS} s {_place(output)}")
         return
     if outcome.status < 0:
         name = signal.Signals(-outcome.status).name
-        problems.append(f"killed by {name} {_stack(output)}")
+        problems.append(f"killed by {name} {_place(output)}")
+    elif "Traceback (most recent" in output:
+        problems.append(f"traceback: {output.split()[-1][:150]} {_place(output, -1)}")
     elif outcome.status not in (0, 1, 2):
         problems.append(f"exit status {outcome.status}")
-    elif "Traceback (most recent" in output:
-        problems.append(f"traceback: {output.strip().splitlines()[-1][:150]}")
     elif unnamed := re.search(r"error: (.*); --debug says more", output):
         problems.append(f"unnamed {unnamed[1][:150]}")
     elif outcome.status and not output.strip():
@@ -392,7 +384,7 @@ def _judge(outcome: Outcome, changed: list[str], root: Path) -> None:
                 problems.append(f"markup goes into {path}")
 
 
-def _stack(output: str) -> str:
-    """Where a process was, as faulthandler tells."""
-    places = re.findall(r'File "[^"]*?((?:star_tvr)/[^"]+)", line (\d+)', output)
-    return f"[{':'.join(places[0])}]" if places else ""
+def _place(output: str, which: int = 0) -> str:
+    """Where in our code a process was: in a stack of faulthandler first, in a traceback last."""
+    places = re.findall(r'File "[^"]*?(star_tvr/[^"]+)", line (\d+)', output)
+    return f"[{':'.join(places[which])}]" if places else ""
