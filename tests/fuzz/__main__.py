@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from tests.fuzz.sandbox import Case, Outcome
@@ -31,27 +31,30 @@ def main() -> int:
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "NO_PROXY": "*"}
     from tests.fuzz.kinds import CORE, KINDS
+    from tests.fuzz.sandbox import Case
 
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--inputs", type=int, default=20_000, help="how many, over all kinds")
+    parser.add_argument("files", nargs="*", type=Path, help="stored inputs, such as the corpus")
+    parser.add_argument("--inputs", type=int, help="fresh ones over all kinds; 20000 without files")
     parser.add_argument("--seed", type=int, help="by default another one every time")
     parser.add_argument("--kind", action="append", choices=KINDS, help="only this; repeatable")
     parser.add_argument("--only", type=int, metavar="N", help="only input N; show what it says")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--corpus", action="store_true", help="the corpus as well")
     parser.add_argument("--save", action="store_true", help="add what falls to the corpus")
     parser.add_argument("--table", action="store_true", help="the table alone, as markdown")
     options = parser.parse_args()
-    kinds = options.kind or list(KINDS)
+    stored = [Case.from_json(json.loads(path.read_text())) for path in options.files]
+    kinds: list[str] = options.kind or list(KINDS)
+    if options.files and not options.inputs:
+        kinds = sorted({case.name.split()[0] for case in stored})
     seed = options.seed if options.seed is not None else int(time.time())
     for library in dict.fromkeys([*CORE, *(m for kind in kinds for m in KINDS[kind].libraries)]):
         importlib.import_module(library)
     with tempfile.TemporaryDirectory(prefix="fuzz-originals-") as folder:
         originals = Path(folder)
         _in_a_fork(originals, {name for kind in kinds for name in _names(kind)})
-        cases = list(_numbers(options, kinds, seed))
-        outcomes = _attacks(cases, originals, options.workers)
-        failed = _report(outcomes, options, seed)
+        inputs = [*stored, *_numbers(options, kinds, seed)]
+        failed = _report(_attacks(inputs, originals, options.workers), options, seed)
     return 1 if failed else 0
 
 
@@ -80,39 +83,37 @@ def _in_a_fork(root: Path, names: set[str]) -> None:
         raise SystemExit((root / "output").read_text()[-3000:])
 
 
-def _numbers(options: argparse.Namespace, kinds: list[str], seed: int) -> Iterator["Input"]:
-    """The inputs by kind, seed and number, those of all kinds mixed; files of the corpus first."""
+Input: TypeAlias = "tuple[str, int, int] | Case"
+"""Kind, seed and number, or an input that was stored."""
+
+
+def _numbers(options: argparse.Namespace, kinds: Sequence[str], seed: int) -> list[Input]:
+    """The fresh inputs, those of all kinds mixed."""
     from tests.fuzz.kinds import KINDS
 
-    if options.corpus:
-        found = [path for path in sorted(CORPUS.glob("*.json")) if path.name.split("-")[0] in kinds]
-        yield from map(str, found)
     if options.only is not None:
-        yield from ((kind, seed, options.only) for kind in kinds)
-        return
+        return [(kind, seed, options.only) for kind in kinds]
+    if options.files and not options.inputs:
+        return []
     total = sum(KINDS[kind].weight for kind in kinds)
-    share = {k: max(1, options.inputs * KINDS[k].weight // total) for k in kinds}
-    numbers = [(k, seed, n) for k in kinds for n in range(min(share[k], KINDS[k].most))]
+    share = {k: max(1, (options.inputs or 20_000) * KINDS[k].weight // total) for k in kinds}
+    numbers: list[Input] = [
+        (k, seed, n) for k in kinds for n in range(min(share[k], KINDS[k].most))
+    ]
     random.Random(seed).shuffle(numbers)
-    yield from numbers
+    return numbers
 
 
-Input = tuple[str, int, int] | str
-"""Kind, seed and number, or a file of the corpus."""
-
-
-def _attacks(cases: Sequence[Input], originals: Path, workers: int) -> Iterator["Outcome"]:
+def _attacks(inputs: Sequence[Input], originals: Path, workers: int) -> Iterator["Outcome"]:
     with ProcessPoolExecutor(workers, get_context("fork")) as pool:
-        yield from pool.map(partial(_attack, originals), cases)
+        yield from pool.map(partial(_attack, originals), inputs)
 
 
 def _attack(originals: Path, given: Input) -> "Outcome":
     from tests.fuzz.kinds import make_case
-    from tests.fuzz.sandbox import Case, attack
+    from tests.fuzz.sandbox import attack
 
-    if isinstance(given, str):
-        return attack(Case.from_json(json.loads(Path(given).read_text())), originals)
-    return attack(make_case(*given, originals), originals)
+    return attack(make_case(*given, originals) if isinstance(given, tuple) else given, originals)
 
 
 def _report(outcomes: Iterator["Outcome"], options: argparse.Namespace, seed: int) -> int:

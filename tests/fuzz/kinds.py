@@ -102,7 +102,7 @@ def _picture(rng: random.Random, path: Path, content: bytes) -> Change:
     """A damaged file, or a right one of another picture, size, kind or format."""
     if rng.random() < 0.4:
         return mutations.mutate_bytes(rng, content)
-    picture = PIL.Image.open(io.BytesIO(content))
+    picture: PIL.Image.Image = PIL.Image.open(io.BytesIO(content))
     picture.load()
     form, options = "PNG", dict[str, Any]()
     width, height = picture.size

@@ -172,22 +172,18 @@ def _holds(value: Any, node: Any) -> bool:
 
 def _nudged(rng: random.Random, value: Any) -> Any:
     """Nearly the same value."""
+    others: list[Any] = [[value], None]
     if isinstance(value, bool) or value is None:
-        return not value
-    if isinstance(value, int | float):
-        others = (value + 1, value - 1, -value, value * 10, value * 1e9, value + 0.5, str(value))
-        return rng.choice((*others, [value], float(value)))
-    if isinstance(value, str):
-        others = (
-            value + "\n",
-            value.upper(),
-            f" {value}",
-            value[1:],
-            value * 500,
-            value + "\u0301",
-        )
-        return rng.choice((*others, [value], f"../{value}", f"{value}/", value[::-1]))
-    return rng.choice(([value], value[:1], value * 50, None))
+        others = [not value]
+    elif isinstance(value, int | float):
+        others += [value + 1, value - 1, -value, value * 10, value * 1e9, value + 0.5, str(value)]
+        others += [value * 1.05, float(value)]
+    elif isinstance(value, str):
+        others += [f"{value}\n", value.upper(), f" {value}", value[1:], value * 500, value[::-1]]
+        others += [f"{value}\u0301", f"../{value}", f"{value}/"]
+    else:
+        others += [value[:1], value * 50]
+    return rng.choice(others)
 
 
 def mutate_bytes(rng: random.Random, content: bytes) -> bytes:

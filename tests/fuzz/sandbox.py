@@ -1,6 +1,7 @@
 """One command on one attacked copy, in a process of its own with limits; and what came of it."""
 
 import base64
+import ctypes
 import faulthandler
 import hashlib
 import os
@@ -26,6 +27,8 @@ from tests.fuzz.mutations import MARKUP, REPLACEMENTS, is_text
 SECONDS = 60
 BYTES = 1_000_000_000
 """What a command may take beyond what the interpreter holds with all libraries loaded."""
+
+PR_SET_PDEATHSIG = 1
 
 Change = bytes | str
 """New content of a file, or one of `REPLACEMENTS`; for the server also a way to answer."""
@@ -185,6 +188,7 @@ def _child(case: Case, root: Path, command: list[str], log: Path) -> None:
     status = 99
     try:
         os.setsid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # ends with its parent
         os.chdir(root)
         os.environ.update(TMPDIR=str(root / "tmp"), HOME=str(root / "tmp"), OPENAI_API_KEY="k" * 20)
         tempfile.tempdir = None
@@ -192,7 +196,7 @@ def _child(case: Case, root: Path, command: list[str], log: Path) -> None:
         for number in (1, 2):
             os.dup2(handle, number)
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        faulthandler.enable(sys.__stderr__)
+        faulthandler.enable(2)
         held = int(re.findall(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())[0]) << 10
         resource.setrlimit(resource.RLIMIT_DATA, (held + BYTES, held + BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
