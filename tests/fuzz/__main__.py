@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.fuzz.sandbox import Case, Outcome
 
 CORPUS = Path(__file__).parent / "corpus"
-LARGEST = 30_000
+LARGEST = 40_000
 """Bytes of an input that is worth a file in the corpus."""
 
 
@@ -40,7 +40,9 @@ def main() -> int:
     parser.add_argument("--kind", action="append", choices=KINDS, help="only this; repeatable")
     parser.add_argument("--only", type=int, metavar="N", help="only input N; show what it says")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--save", action="store_true", help="add what falls to the corpus")
+    parser.add_argument(
+        "--save", action="store_true", help="add to the corpus: one input of a cause"
+    )
     parser.add_argument("--table", action="store_true", help="the table alone, as markdown")
     options = parser.parse_args()
     stored = [Case.from_json(json.loads(path.read_text())) for path in options.files]
@@ -130,10 +132,11 @@ def _report(outcomes: Iterator["Outcome"], options: argparse.Namespace, seed: in
         for problem in outcome.problems:
             name = f"{kind}: {cause(problem)}"
             causes[name].append(reproduction(outcome.case))
-            if len(causes[name]) == 1 and not options.table:
-                print(f"{kind}: {problem}\n      {causes[name][0]}", flush=True)
-        if outcome.problems and options.save:
-            _save(outcome)
+            if len(causes[name]) == 1:
+                if not options.table:
+                    print(f"{kind}: {problem}\n      {causes[name][0]}", flush=True)
+                if options.save:
+                    _save(outcome)
         if options.only is not None:
             print(*outcome.case.command, {p: str(c)[:300] for p, c in outcome.case.changes.items()})
             print(outcome.output, f"status {outcome.status}, {outcome.seconds:.1f} s", sep="\n")

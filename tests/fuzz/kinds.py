@@ -565,7 +565,7 @@ KINDS: dict[str, Kind] = {
     "png": Kind(
         [f"{SAMPLES}*.png"],
         _picture,
-        [*[VALIDATE] * 3, ASK, EXPORTS[0], EXPORTS[2], VIEW, Command("validate data --pixels")],
+        [*[VALIDATE] * 3, ASK, EXPORTS[0], EXPORTS[2], VIEW],
         needs=("data", "reply.http"),
         wrong=_wrong_picture,
         weight=10,

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -66,12 +67,16 @@ class Case:
         return cls(**{**document, "changes": changes})
 
 
+SHORT = 2_000
+"""Bytes of a text that is stored so that it can be read."""
+
+
 def _change_to_json(change: Change) -> dict[str, str]:
     if isinstance(change, str):
         return {"replaced": change}
-    if is_text(change):
+    if len(change) <= SHORT and is_text(change):
         return {"text": change.decode()}
-    return {"base64": base64.b64encode(change).decode()}
+    return {"zlib": base64.b64encode(zlib.compress(change, 9)).decode()}
 
 
 def _change_from_json(document: dict[str, str]) -> Change:
@@ -79,7 +84,7 @@ def _change_from_json(document: dict[str, str]) -> Change:
         return document["replaced"]
     if "text" in document:
         return document["text"].encode()
-    return base64.b64decode(document["base64"])
+    return zlib.decompress(base64.b64decode(document["zlib"]))
 
 
 @dataclass
@@ -305,8 +310,6 @@ def _pieces(reply: bytes, other: str) -> Iterator[bytes]:
             while True:
                 yield b"x-a: " + b"b" * 1000 + b"\r\n"
         case "gzip":
-            import zlib
-
             packer = zlib.compressobj(9, wbits=31)
             yield ok + b"content-encoding: gzip\r\nconnection: close\r\n\r\n"
             for _ in range(1000):
@@ -373,6 +376,8 @@ def _judge(outcome: Outcome, changed: list[str], root: Path) -> None:
         problems.append(f"unnamed {unnamed[1][:150]}")
     elif outcome.status and not output.strip():
         problems.append("fails without a word")
+    elif outcome.status and not any(_named(*item, output) for item in case.changes.items()):
+        problems.append(f"does not name the file: {output.strip().splitlines()[-1][:200]}")
     if outcome.status == 0 and case.wrong:
         problems.append(f"success: {case.wrong}")
     if control := CONTROL.search(output):
@@ -386,6 +391,13 @@ def _judge(outcome: Outcome, changed: list[str], root: Path) -> None:
         if path.endswith(".html") and (root / path).is_file():
             if MARKUP in (root / path).read_text(errors="replace"):
                 problems.append(f"markup goes into {path}")
+
+
+def _named(path: str, change: Change, output: str) -> bool:
+    """Whether a message says which file was changed, or the folder it is in."""
+    *_, folder, name = ("", *path.split("/"))
+    words = {folder, name, Path(name).stem} - {"", "data"}
+    return path == "reply.http" or isinstance(change, str) or any(w in output for w in words)
 
 
 def _place(output: str, which: int = 0) -> str:
