@@ -1,6 +1,7 @@
 """Mutated inputs through the command line, and a table of what fell."""
 
 import argparse
+import hashlib
 import importlib
 import json
 import os
@@ -108,7 +109,10 @@ def _numbers(options: argparse.Namespace, kinds: Sequence[str], seed: int) -> li
 
 def _attacks(inputs: Sequence[Input], originals: Path, workers: int) -> Iterator["Outcome"]:
     with ProcessPoolExecutor(workers, get_context("fork")) as pool:
-        yield from pool.map(partial(_attack, originals), inputs)
+        try:
+            yield from pool.map(partial(_attack, originals), inputs)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)  # and the table of what was tried
 
 
 def _attack(originals: Path, given: Input) -> "Outcome":
@@ -160,17 +164,22 @@ def cause(problem: str) -> str:
 
 def reproduction(case: "Case") -> str:
     """The command that tries an input again."""
-    kind, seed, number = case.name.split()
-    return f"python -m tests.fuzz --kind {kind} --seed {seed} --only {number}"
+    kind, *given = case.name.split()
+    fresh = f"--kind {kind} --seed {given[0]} --only {given[-1]}"
+    return f"python -m tests.fuzz {fresh if len(given) > 1 else given[0]}"
 
 
 def _save(outcome: "Outcome") -> None:
     """A file of the corpus, if it is small."""
-    case = outcome.case
-    text = json.dumps({**case.to_json(), "fell": outcome.problems}, indent=1)
+    kind = outcome.case.name.split()[0]
+    document = outcome.case.to_json()
+    digest = hashlib.blake2b(json.dumps(document["changes"]).encode(), digest_size=4).hexdigest()
+    path = CORPUS / f"{kind}-{digest}.json"
+    document |= {"name": f"{kind} {os.path.relpath(path)}", "fell": outcome.problems}
+    text = json.dumps(document, indent=1)
     if len(text) <= LARGEST:
         CORPUS.mkdir(exist_ok=True)
-        (CORPUS / f"{case.name.replace(' ', '-')}.json").write_text(text + "\n")
+        path.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -63,8 +63,9 @@ class Case:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> "Case":
         """Read what `to_json` made."""
+        values = {k: v for k, v in document.items() if k != "fell"}
         changes = {p: _change_from_json(c) for p, c in document["changes"].items()}
-        return cls(**{**document, "changes": changes})
+        return cls(**{**values, "changes": changes})
 
 
 SHORT = 2_000
