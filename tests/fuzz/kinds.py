@@ -420,7 +420,8 @@ def _wrong_replaced(command: str, path: str, before: bytes, after: Change) -> st
         return ""
     if after == "gone" and "splits" in path:
         return ""
-    return f"{path} is {REPLACEMENTS[str(after)]}" if command == VALIDATE.words else ""
+    name = Path(path).name.partition(".")[2] or "a folder"
+    return f"{name} is {REPLACEMENTS[str(after)]}" if command == VALIDATE.words else ""
 
 
 # --- Code in data ------------------------------------------------------------------------------
@@ -532,7 +533,7 @@ KINDS: dict[str, Kind] = {
         [Command("train {stem} {path} --set split=cross-view/absent", ["run"])],
         needs=("data", "model"),
         wrong=lambda *a: "there is no such split",
-        weight=3,
+        weight=2,
         libraries=MODELS,
     ),
     "trance-hdf5": Kind(
@@ -576,7 +577,7 @@ KINDS: dict[str, Kind] = {
         _bytes,
         [Command("read_layers depth.exr")],
         needs=(),
-        weight=4,
+        weight=3,
         libraries=("OpenEXR", "star_tvr.generator.frames"),
     ),
     "run": Kind(
@@ -589,7 +590,7 @@ KINDS: dict[str, Kind] = {
             Command("train sft sft.yaml --set max_steps=2", ["run"]),
         ],
         needs=("data", "run", "model", "sft.yaml"),
-        weight=2,
+        weight=1,
         libraries=(*PAGES, *MODELS, *ASKING),
     ),
     "model": Kind(
@@ -598,7 +599,7 @@ KINDS: dict[str, Kind] = {
         [LOCAL],
         needs=("data", "model"),
         wrong=_wrong_weights,
-        weight=2,
+        weight=1,
         libraries=(*MODELS, *ASKING),
     ),
     "adapter": Kind(
@@ -607,7 +608,7 @@ KINDS: dict[str, Kind] = {
         [ADAPTED],
         needs=("data", "model", "adapter"),
         wrong=_wrong_weights,
-        weight=2,
+        weight=1,
         libraries=(*MODELS, *ASKING),
     ),
     "code": Kind(
@@ -639,7 +640,7 @@ KINDS: dict[str, Kind] = {
         _markup,
         [Command("view data --predictions predictions.jsonl --out out/page.html"), REPORT],
         needs=("data", "run", "predictions.jsonl", "model"),
-        weight=3,
+        weight=1,
         libraries=(*PAGES, *MODELS),
     ),
 }
