@@ -3,11 +3,14 @@
 
 BIN := .venv/bin
 JOBS ?= 2
+TIMES ?= 5
+INPUTS ?= 20000
 
-.PHONY: help setup setup-tests demo proof test lint format bench sizes generated constraints clean distclean
+.PHONY: help setup setup-tests demo proof test test-under-load fuzz audit lint format bench sizes \
+	generated constraints clean distclean
 
 help:  ## show this list
-	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup:  ## build .venv from constraints.txt (at once where it is up to date)
 	@.ci/setup
@@ -23,6 +26,19 @@ proof: setup  ## render, train by SFT and GRPO, test: what docs/proof.md shows, 
 
 test: setup-tests lint  ## lint, then the whole test suite
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
+
+test-under-load: setup-tests  ## the whole suite TIMES times beside eight busy processes
+	@busy=; trap 'kill $$busy' EXIT; trap 'exit 1' INT TERM; \
+	for k in 1 2 3 4 5 6 7 8; do while :; do :; done & busy="$$busy $$!"; done; \
+	for k in $$(seq $(TIMES)); do \
+	  echo "== $$k of $(TIMES)"; $(BIN)/pytest -n $(JOBS) --dist loadfile || exit 1; \
+	done
+
+fuzz: setup  ## mutate every kind of file that is read, INPUTS times in all: docs/security.md
+	@$(BIN)/python -W ignore -m tests.fuzz --inputs $(INPUTS) --workers $(JOBS)
+
+audit: setup  ## ask osv.dev what is known of the installed packages
+	@$(BIN)/python -m tests.audit
 
 lint: setup  ## formatting, style and types, as pre-commit and `make test` check them
 	$(BIN)/ruff format --check .
