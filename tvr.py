@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -245,21 +246,28 @@ def validate(
         bool, typer.Option("--pixels", help="Judge by the pixels what the labels say.")
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="DATASET", help="Also look for scenes and answers that both share."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON lines.")] = False,
 ) -> None:
     """Check files, schemas, rules and labels; ends with 1 if anything is wrong."""
+    from star_tvr.generator.contamination import shared_content
     from star_tvr.generator.validate import validate as check
 
     opened = _open(dataset)
-    wrong = checked = 0
+    wrong = 0
     results = check(opened, pixels, min(workers, 1 + len(opened.ids()) // 50))
-    for _, findings in progress(results, "validating", len(opened.ids()) + 2):
-        checked += 1
+    others = [_open(against)] if against else []
+    results = chain(results, (("", shared_content(opened, other)) for other in others))
+    total = len(opened.ids()) + 2 + len(others)
+    for _, findings in progress(results, "validating", total):
         wrong += len(findings)
         for finding in findings:
             echo(json.dumps(finding.to_json()) if as_json else finding)
     if not as_json:
-        echo(f"{dataset}: {checked - 2} samples checked, {wrong} findings")
+        echo(f"{dataset}: {len(opened.ids())} samples checked, {wrong} findings")
     if wrong:
         raise typer.Exit(1)
 
@@ -268,28 +276,42 @@ def validate(
 def stats(
     dataset: DatasetFolder,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for figures.")] = None,
+    blind: Annotated[
+        bool,
+        typer.Option("--blind", help="Also learn to answer without pictures; goes into the card."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """How balanced a data set is, what its pictures show, and what trivial answers score."""
     from star_tvr.generator import stats as measuring
+    from star_tvr.generator.plan_files import samples_or_plans
     from star_tvr.training import baselines
+    from star_tvr.training.blind import blind_baseline, blind_table, write_blind
 
     if out is not None:
         require("tvr stats --out", "matplotlib")
+    if blind:
+        require("tvr stats --blind", "sklearn")
     opened = _open(dataset)
     accumulator = measuring.StatsAccumulator(opened)
     plans = []
-    for sample in progress(opened.samples(), "reading", len(opened.ids()), last=False):
+    total = opened.manifest.counts["samples"]
+    for sample in progress(samples_or_plans(opened), "reading", total, last=False):
         accumulator.update(sample)
         plans.append(sample.plan)
     found = accumulator.compute()
     attributes = opened.config.transformations.attributes
     chance = baselines.baselines(plans, opened.world, attributes)
+    learnt = blind_baseline(plans, opened.config) if blind else None
     if as_json:
-        trivial = {b.name: b.to_json() for b in chance}
-        echo(json.dumps({**found.to_json(), "trivial_answers": trivial}, indent=1))
+        document = {"trivial_answers": {b.name: b.to_json() for b in chance}}
+        document |= {"blind": learnt.to_json()} if learnt else {}
+        echo(json.dumps({**found.to_json(), **document}, indent=1))
     else:
-        show(*measuring.tables(found), baselines.table(chance))
+        tables = [blind_table(learnt)] if learnt else []
+        show(*measuring.tables(found), baselines.table(chance), *tables)
+    if learnt:
+        write_blind(opened, learnt)
     if out is not None:
         names = measuring.save_figures(found, out)
         echo(f"{out}: {', '.join(names)}", error=as_json)

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from star_tvr.generator.plan_files import samples_or_plans
+from star_tvr.generator.validate import Finding
 from star_tvr.scenes.plan import Plan
 from star_tvr.schemas.dataset import Dataset
 
@@ -38,8 +40,8 @@ class Overlap:
     answers: int
     expected: float
 
-    def findings(self) -> Iterator[str]:
-        """What should not be, in words."""
+    def words(self) -> Iterator[str]:
+        """What should not be."""
         if self.positions:
             yield (
                 f"objects stand at the same places in {self.positions} of {self.samples} samples, "
@@ -52,32 +54,38 @@ class Overlap:
             )
 
 
-def overlap(first: Dataset, second: Dataset) -> Iterator[Overlap | None]:
-    """Compare all samples; yields None for each that was read, and the result at the end.
+def shared_content(first: Dataset, second: Dataset) -> list[Finding]:
+    """What two data sets share and should not. Raises DataError, as `overlap`."""
+    where = f"against {second.root}"
+    return [Finding("data set", where, words) for words in overlap(first, second).words()]
+
+
+def overlap(first: Dataset, second: Dataset) -> Overlap:
+    """Compare all samples, rendered or only planned.
 
     Raises:
         DataError: a sample cannot be read.
     """
     there: tuple[set[bytes], set[bytes]] = (set(), set())
     answers: dict[str, bytes] = {}
-    for sample in second.samples():
+    for sample in samples_or_plans(second):
         facts = _facts(sample.plan)
         for known, fact in zip(there, facts, strict=False):
             known.add(fact)
         answers[sample.id] = facts[_ANSWER]
-        yield None
     shared = [0, 0]
     pairs = []
-    for sample in first.samples():
+    samples = 0
+    for sample in samples_or_plans(first):
+        samples += 1
         facts = _facts(sample.plan)
         for k, (known, fact) in enumerate(zip(there, facts, strict=False)):
             shared[k] += fact in known
         if sample.id in answers:
             pairs.append((facts[_ANSWER], answers[sample.id]))
-        yield None
     ours, theirs = (Counter(pair[k] for pair in pairs) for k in (0, 1))
-    yield Overlap(
-        samples=len(first.ids()),
+    return Overlap(
+        samples=samples,
         positions=shared[_POSITIONS],
         scenes=shared[_SCENE],
         numbers=len(pairs),

@@ -20,6 +20,7 @@ from star_tvr.scenes.world import World
 from star_tvr.schemas.checks import check, parse_json
 from star_tvr.schemas.dataset import (
     SAMPLES_PER_FOLDER,
+    Dataset,
     dumps_line,
     refuse_newer,
     sample_folder,
@@ -27,7 +28,7 @@ from star_tvr.schemas.dataset import (
 )
 from star_tvr.schemas.files import make_folder, read_text, refuse_links, write_whole, writing
 from star_tvr.schemas.locks import brief_lock
-from star_tvr.schemas.records import plan_from_json, plan_to_json
+from star_tvr.schemas.records import Sample, plan_from_json, plan_to_json
 
 CHUNK = 50
 """Samples planned by a worker at a time."""
@@ -125,6 +126,20 @@ def read_jobs(path: Path, world: World, root: Path | None = None) -> list[Render
     if not jobs:
         raise DataError(f"{path}: holds no plan")
     return jobs
+
+
+def samples_or_plans(dataset: Dataset) -> Iterator[Sample]:
+    """Every sample that was rendered; where none was, those that were planned, without images.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    if dataset.ids():
+        yield from dataset.samples()
+        return
+    for path in sorted((dataset.root / "plans").glob("*.jsonl")):
+        for job in read_jobs(path, dataset.world, dataset.root):
+            yield Sample(plan_from_json(job.plan or {}), images=(), render={})
 
 
 def stored_job(root: Path, index: int, world: World) -> RenderJob:

@@ -29,10 +29,11 @@ Flag = StrictBool
 Integer = StrictInt
 Number = StrictFloat
 Count = Annotated[StrictInt, Field(ge=1)]
-NonNegative = Annotated[StrictFloat, Field(ge=0)]
-Positive = Annotated[StrictFloat, Field(gt=0)]
+NonNegative = Annotated[StrictFloat, Field(ge=0, le=1e9)]
+Positive = Annotated[StrictFloat, Field(gt=0, le=1e9)]
 Share = Annotated[StrictFloat, Field(ge=0, le=1)]
-Vector = tuple[StrictFloat, StrictFloat, StrictFloat]
+Coordinate = Annotated[StrictFloat, Field(ge=-1e6, le=1e6)]
+Vector = tuple[Coordinate, Coordinate, Coordinate]
 LinearColor = tuple[Share, Share, Share]
 Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_-]*$")]
 

@@ -15,17 +15,66 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from star_tvr.scenes.config import DatasetConfig
-from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.scenes.settings import Count, Settings, Share
 from star_tvr.schemas.checks import parse_json
 from star_tvr.schemas.config import load_config, preset_names
 from star_tvr.schemas.dataset import Dataset, dumps_line
-from star_tvr.schemas.files import read_bytes, write_whole, writing
+from star_tvr.schemas.files import read_bytes, read_text, write_whole, writing
 from star_tvr.schemas.folders import differences
 
 MARK = "<!-- Written by tvr. Without this line, tvr leaves the file alone. -->"
 
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
 """The hub's words for numbers of samples below these."""
+
+BLIND = "blind.json"
+"""What `tvr stats --blind` writes."""
+
+
+class BlindResult(Settings):
+    """How often a question about samples was answered rightly without their pictures."""
+
+    question: str
+    """Its short name."""
+    title: str
+    """In words."""
+    right: Share
+    """Share of right answers."""
+    low: Share
+    """Lower end of its 95 % interval (normal approximation)."""
+    high: Share
+    """Upper end of it."""
+    chance: Share
+    """Share that guesses would reach that know the rules, but not the scene."""
+    asked: Count
+    """Number of questions."""
+
+    @property
+    def leaks(self) -> bool:
+        """Whether it is better than chance, beyond the interval."""
+        return self.low > self.chance
+
+
+class BlindBaseline(Settings):
+    """What can be learnt about a data set without its pictures; the content of `blind.json`."""
+
+    samples: Count
+    """Number of samples that were divided into some to learn from and some to be asked about."""
+    questions: tuple[BlindResult, ...]
+    """The questions."""
+
+
+def read_blind(root: Path) -> BlindBaseline | None:
+    """The `blind.json` of a data set, if there is one. Raises DataError if it is something else."""
+    path = root / BLIND
+    if not path.exists():
+        return None
+    try:
+        return BlindBaseline.parse(parse_json(read_text(path, root=root), path), str(path))
+    except ConfigError as problem:
+        raise DataError(f"{problem}; delete it and run tvr stats --blind again") from None
+
 
 Configs = Mapping[str, Mapping[str, str]]
 """For the hub: pattern of the data files of every split of every configuration."""
@@ -166,6 +215,8 @@ def card(dataset: Dataset, summary: Summary, form: str = "", configs: Configs | 
         splits=dataset.split_names(),
         command=recipe(config) if source is None else import_recipe(source),
         has_file=recipe_file(config) is not None,
+        blind=read_blind(dataset.root),
+        scene_seed=config.scene_seed,
         versions=dataset.manifest.versions,
         source=source,
     )

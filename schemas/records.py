@@ -141,7 +141,7 @@ class Sample:
     def pairs(self) -> list[Pair]:
         """Every combination of an initial and a final image."""
         initial, final = (
-            [image.camera for image in self.images if image.state == state]
+            [camera for shown, camera in self.plan.views if shown == state]
             for state in ("initial", "final")
         )
         return [Pair(self.id, a, b) for a in initial for b in final]

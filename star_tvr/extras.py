@@ -24,6 +24,7 @@ EXTRAS = {
     "openai": "ask",
     "matplotlib": "report",
     "pyarrow": "report",
+    "sklearn": "report",
     "ray": "ray",
 }
 """The extra for every package that code here imports and a plain installation lacks.

@@ -5,7 +5,6 @@ often than chance, a data set gives answers away.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from math import comb, prod
 from typing import Any
 
@@ -14,10 +13,15 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from star_tvr.scenes.config import DatasetConfig
+from star_tvr.scenes.errors import DataError
 from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.seeds import shuffled
 from star_tvr.scenes.states import SceneObject, visible_objects
 from star_tvr.scenes.world import APPEARANCE, World
+from star_tvr.schemas.card import BLIND, BlindBaseline, BlindResult, write_card
+from star_tvr.schemas.dataset import Dataset, dumps
+from star_tvr.schemas.files import write_whole, writing
+from star_tvr.schemas.locks import lock_folder
 
 Floats = NDArray[np.float64]
 
@@ -38,48 +42,39 @@ QUESTIONS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class BlindResult:
-    """How often a question was answered rightly without the pictures.
+def write_blind(dataset: Dataset, found: BlindBaseline) -> None:
+    """Write `blind.json` into a data set, and what it says into the card.
 
-    Attributes:
-        question: a key of `QUESTIONS`.
-        right, low, high: share of right answers, with a 95 % interval (normal approximation).
-        chance: share that guesses would reach that know the rules, but not the scene.
-        asked: number of questions.
+    Raises:
+        DataError: one of them cannot be written.
     """
-
-    question: str
-    right: float
-    low: float
-    high: float
-    chance: float
-    asked: int
-
-    @property
-    def leaks(self) -> bool:
-        """Whether the trees are better than chance, beyond their interval."""
-        return self.low > self.chance
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it, shares from 0 to 1."""
-        return {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(self).items()}
+    path = dataset.root / BLIND
+    with lock_folder(dataset.root, shared=True), writing(path):
+        write_whole(path, dumps(found.to_json()))
+        if dataset.ids():
+            write_card(dataset)
 
 
-def blind_baseline(
-    plans: Sequence[Plan], config: DatasetConfig, seed: int = 0
-) -> list[BlindResult]:
+def blind_baseline(plans: Sequence[Plan], config: DatasetConfig, seed: int = 0) -> BlindBaseline:
     """Learn every question from the listing, and ask.
+
+    Raises:
+        DataError: there are fewer than `FEWEST` plans.
 
     Args:
         plans: at least `FEWEST`.
         config: of their data set.
         seed: of the division into scenes to learn from and to be asked about.
     """
+    if len(plans) < FEWEST:
+        raise DataError(
+            f"{len(plans)} samples are too few to learn from; at least {FEWEST} are needed"
+        )
     order = shuffled(len(plans), seed, "blind")
     cut = int(SHARE * len(plans))
     known, asked = ([plans[k] for k in part] for part in (order[:cut], order[cut:]))
-    return _Learner(config, known).ask(asked)
+    questions = tuple(_Learner(config, known).ask(asked))
+    return BlindBaseline(samples=len(plans), questions=questions)
 
 
 class _Learner:
@@ -239,23 +234,24 @@ def _judge(question: str, results: Sequence[tuple[bool, float]]) -> BlindResult:
     )
     share = float(right.mean())
     return BlindResult(
-        question,
-        share,
-        max(0.0, share - error),
-        min(1.0, share + error),
-        float(chance.mean()),
-        len(results),
+        question=question,
+        title=QUESTIONS[question],
+        right=share,
+        low=max(0.0, share - error),
+        high=min(1.0, share + error),
+        chance=float(chance.mean()),
+        asked=len(results),
     )
 
 
-def table(results: Sequence[BlindResult]) -> Table:
+def blind_table(found: BlindBaseline) -> Table:
     """The shares for a terminal."""
     result = Table("question", title="what can be learnt without the pictures")
     for heading in ("right", "95 % interval", "chance", "asked"):
         result.add_column(heading, justify="right")
-    for r in results:
+    for r in found.questions:
         interval = f"{100 * r.low:.1f} to {100 * r.high:.1f} %"
-        title = f"{QUESTIONS[r.question]}{' (leaks)' if r.leaks else ''}"
+        title = f"{r.title}{' (leaks)' if r.leaks else ''}"
         cells = (f"{100 * r.right:.1f} %", interval, f"{100 * r.chance:.1f} %", str(r.asked))
         result.add_row(title, *cells)
     return result

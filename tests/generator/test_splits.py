@@ -296,6 +296,7 @@ def test_a_view_costs_what_paired_answers_say(star, tmp_path):
     assert found["view_cost"]["value"] == 1 and found["view_cost"]["low"] == 1
     assert found["view_cost"]["count"] == len({pair.sample for pair in asked})
     assert "TAcc-ID minus TAcc-OOD" in tvr("score", predictions, root).stdout
+    assert tvr("validate", root).returncode == 0
 
 
 def test_view_angle_trains_on_the_smallest():
