@@ -18,6 +18,7 @@ from star_tvr.training.models import (
     load_model,
     load_processor,
     quiet_libraries,
+    reading,
 )
 from star_tvr.training.prompts import Message, with_images
 from star_tvr.training.rows import RowReader
@@ -120,17 +121,20 @@ class LoadedModel:
 
         Raises:
             DataError: an image is missing or damaged.
+            ModelError: the model cannot work as its files say.
         """
         import torch
         from transformers import LogitsProcessorList
 
         rows = [self.reader.row(question.pair) for question in questions]
-        inputs = self.encode([with_images(row["prompt"], row["images"]) for row in rows])
         noise = []
         if self.decoding.temperature:
             seeds = [self.decoding.seed_of(question) for question in questions]
             noise = [GumbelNoise(self.decoding.temperature, seeds)]
-        with torch.inference_mode():
+        where = f"model: {self.model.name_or_path} cannot answer"
+        cure = "mend its files, or lower batch_size if memory is short"
+        with reading(where, cure), torch.inference_mode():
+            inputs = self.encode([with_images(row["prompt"], row["images"]) for row in rows])
             tokens = self.model.generate(
                 **inputs,
                 max_new_tokens=self.decoding.max_new_tokens,
@@ -141,8 +145,8 @@ class LoadedModel:
                 logits_processor=LogitsProcessorList(noise),
                 pad_token_id=self.processor.tokenizer.pad_token_id,
             )
-        new = tokens[:, inputs["input_ids"].shape[1] :]
-        texts: list[str] = self.processor.batch_decode(new, skip_special_tokens=True)
+            new = tokens[:, inputs["input_ids"].shape[1] :]
+            texts: list[str] = self.processor.batch_decode(new, skip_special_tokens=True)
         return texts
 
     def encode(self, conversations: Sequence[Sequence[Message]]) -> Any:

@@ -39,11 +39,11 @@ def quiet_libraries() -> None:
 
 
 @contextmanager
-def reading(what: str) -> Iterator[None]:
+def reading(what: str, cure: str = "get these files again") -> Iterator[None]:
     """Around a library that reads files of a model, or works as they say.
 
     Raises:
-        ModelError: `what`, and the library's complaint, whatever it is.
+        ModelError: `what`, the library's complaint, whatever it is, and what to do.
     """
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -53,7 +53,7 @@ def reading(what: str) -> Iterator[None]:
     # Such files can name anything, so libraries fail on them in all ways; tokenizers raises plain
     # Exception.
     except Exception as problem:
-        raise ModelError(f"{what}: {_line(problem)}; get these files again") from None
+        raise ModelError(f"{what}: {_line(problem)}; {cure}") from None
 
 
 def _hub(allow_download: bool) -> dict[str, bool]:
