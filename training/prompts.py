@@ -64,7 +64,7 @@ def build_prompt(
     """
     view = sample.image("initial", pair.initial)
     listed = listed_objects(sample, world, config)
-    points = dict(zip(listed, _projected(listed, sample, pair, world), strict=True))
+    points = dict(zip(listed, projected(listed, sample, pair, world), strict=True))
     if style.order != "index":
         axis = 0 if style.order == "left-to-right" else 2
         listed.sort(key=lambda o: points[o][axis])
@@ -114,7 +114,7 @@ def listed_objects(sample: Sample, world: World, config: DatasetConfig) -> list[
     return [o for o in sample.plan.initial if moves or o.visible(world)]
 
 
-def _projected(
+def projected(
     objects: Sequence[SceneObject], sample: Sample, pair: Pair, world: World
 ) -> list[tuple[float, float, float]]:
     """Where the centres of objects are, or would be, in the initial image.

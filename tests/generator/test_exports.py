@@ -213,6 +213,11 @@ def test_reason_rft(request, which, tmp_path):
         assert len(found) == len(plan.transformations)
         assert leads(dataset, row["sample"], [undo(*f) for f in found])
         (text,) = re.findall(r"\[.*\]", row["problem"])
+        (places,) = re.findall(r"\{.*\}", row["problem"])
+        view = dataset.sample(row["sample"]).image("initial", row["initial"])
+        centers = {str(o.index): [round(c) for c in o.center] for o in view.objects}
+        said = {k: list(v) for k, v in ast.literal_eval(places).items()}
+        assert {k: said[k] for k in centers} == centers
         listed = ast.literal_eval(text)
         for index, shape, size, color, material in listed:
             obj = plan.initial[int(index)]
@@ -268,9 +273,10 @@ def test_trance(divided, tmp_path):
     out = tmp_path / "x"
     run(divided, out, "trance")
     seen = []
-    for split in SPLITS:
+    for split in ("train", "val", "test"):  # TRANCE has one test
         loader = Loader(out, split)
-        samples = list(dict.fromkeys(p.sample for p in pairs(divided, split)))
+        names = [name for name in SPLITS if name.startswith(split)]
+        samples = list(dict.fromkeys(p.sample for name in names for p in pairs(divided, name)))
         assert loader.keys == [str(int(s)) for s in samples]
         for key, sample_id in zip(loader.keys, samples, strict=True):
             info, sample = loader.info(key), divided.sample(sample_id)

@@ -12,7 +12,12 @@ from star_tvr.scenes.transformations import Transformation
 from star_tvr.schemas.dataset import SAMPLES_PER_FOLDER, Dataset, dumps, dumps_line
 from star_tvr.training.config import PromptConfig
 from star_tvr.training.exports.items import ExportItem, ExportSplit, flat_prompt, items, picture
-from star_tvr.training.prompts import answer_completion, build_prompt, listed_objects
+from star_tvr.training.prompts import (
+    answer_completion,
+    build_prompt,
+    listed_objects,
+    projected,
+)
 
 Row = Callable[[Dataset, ExportItem, int, list[str]], dict[str, Any]]
 """What a pair looks like: from the item, its running number in its file, its two image paths."""
@@ -99,15 +104,18 @@ def reason_rft_row(
     dataset: Dataset, item: ExportItem, number: int, images: list[str]
 ) -> dict[str, Any]:
     """Reason-RFT wraps the problem in a text that explains functions and values."""
-    objects = [
-        (str(o.index), o.shape, o.size, o.color, o.material)
-        for o in listed_objects(item.sample, dataset.world, dataset.config)
-    ]
+    listed = listed_objects(item.sample, dataset.world, dataset.config)
+    objects = [(str(o.index), o.shape, o.size, o.color, o.material) for o in listed]
+    points = projected(listed, item.sample, item.pair, dataset.world)
+    centers = {
+        str(o.index): (round(u), round(v)) for o, (u, v, _) in zip(listed, points, strict=True)
+    }
     return {
         "id": number,
         "image": images,
         "problem": "The first image shows the initial state, the second the final state. The "
-        f"attributes of the initial objects: {objects}. Which transformation leads from the one "
+        f"attributes of the initial objects: {objects}. The pixels of their centres in the first "
+        f"image: {centers}. Which transformation leads from the one "
         "to the other?",
         "solution": ", ".join(map(function, item.sample.plan.transformations)),
         **item.pair.to_json(),

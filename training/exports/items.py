@@ -6,11 +6,12 @@ from typing import Any
 
 from star_tvr.scenes.errors import DataError
 from star_tvr.scenes.rules import check_plan
-from star_tvr.scenes.transformations import answer_text
+from star_tvr.scenes.transformations import answer_text, with_equivalents
 from star_tvr.schemas.checks import iter_jsonl
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.files import open_file
 from star_tvr.schemas.records import Image, Pair, Sample
+from star_tvr.training.answers import truth_text
 from star_tvr.training.config import PromptConfig
 from star_tvr.training.images import read_picture
 from star_tvr.training.prompts import Message, build_prompt
@@ -170,12 +171,14 @@ def flat_prompt(dataset: Dataset, item: ExportItem, prompt: PromptConfig) -> lis
 def record(dataset: Dataset, item: ExportItem, prompt: PromptConfig) -> dict[str, Any]:
     """Everything about a pair but its pictures, fit for JSON."""
     plan, world = item.sample.plan, dataset.world
+    told = with_equivalents(plan.initial, plan.transformations, world)
     return {
         **item.pair.to_json(),
         "difficulty": item.difficulty,
         "prompt": flat_prompt(dataset, item, prompt),
         "answer": item.answer,
-        "transformations": [asdict(t) for t in plan.transformations],
+        "truth": truth_text(told),
+        "transformations": [{**asdict(t), "equivalents": list(t.equivalents)} for t in told],
         "initial_objects": [o.to_json(world) for o in plan.initial],
         "final_objects": [o.to_json(world) for o in plan.final],
     }

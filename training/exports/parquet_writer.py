@@ -88,7 +88,12 @@ def features() -> Any:
             "visible": Value("bool"),
         }
     )
-    change = {"object": Value("int32"), "attribute": Value("string"), "value": Value("string")}
+    change = {
+        "object": Value("int32"),
+        "attribute": Value("string"),
+        "value": Value("string"),
+        "equivalents": List(Value("string")),
+    }
     return Features(
         {
             "sample": Value("string"),
@@ -101,6 +106,7 @@ def features() -> Any:
             "final_mask": Image(),
             "prompt": List({"role": Value("string"), "content": Value("string")}),
             "answer": Value("string"),
+            "truth": Value("string"),
             "transformations": List(change),
             "initial_objects": objects,
             "final_objects": objects,

@@ -83,7 +83,8 @@ def write(
 ) -> Generator[ExportItem, None, dict[str, dict[str, str]]]:
     """Write all files of TRANCE; a writer of `export_dataset.FORMATS`.
 
-    A sample is there once, with all its views, in the split of the first pair that has it.
+    A sample is there once, with all its views, in the split of the first pair that has it; test
+    splits together are TRANCE's `test`.
 
     Raises:
         ConfigError: the splits are of several schemes, or there are no views from the center, from
@@ -112,11 +113,11 @@ def write(
         h5py.File(target, "w", libver="latest") as file,
         (folder / "data.jsonl").open("w", encoding="utf-8") as lines,
     ):
+        listed: dict[str, tuple[list[str], list[str]]] = {}
         for part in parts:
-            group = file.create_group(part.name)
-            data, images = group.create_group("data"), group.create_group("image")
-            keys: list[str] = []
-            basic: list[str] = []
+            name = "test" if part.name.startswith("test") else part.name
+            data, images = (file.require_group(f"{name}/{kind}") for kind in ("data", "image"))
+            keys, basic = listed.setdefault(name, ([], []))
             for item in items(dataset, part):
                 key = str(int(item.sample.id))
                 first = image_name(item.sample.id, "initial", "center")
@@ -136,7 +137,8 @@ def write(
                             images.create_dataset(name, data=pixels, compression="gzip")
                             target.check()
                 yield item
-            group.create_dataset("keys", data=str(keys))
-            group.create_dataset("basic_keys", data=str(basic))
+        for name, (keys, basic) in listed.items():
+            file[name].create_dataset("keys", data=str(keys))
+            file[name].create_dataset("basic_keys", data=str(basic))
     target.check()
     return {}
