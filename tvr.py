@@ -146,6 +146,11 @@ def render(
     part, samples = parse_shard(shard), parse_only(only) if only else None
     asked = RenderRequest(out, config, overrides, part, samples, plans, force)
     resolved, jobs, total = asked.resolve()
+    if other := asked.changes(resolved):
+        told = ", ".join(
+            f"{key}={json.dumps(now)} (was {json.dumps(was)})" for key, (was, now) in other.items()
+        )
+        print(f"--from {plans}: not as it was made: {told}", file=sys.stderr)
     if plan_only or not jobs:
         write_manifest(out, resolved)
     if plan_only:
