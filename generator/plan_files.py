@@ -123,13 +123,16 @@ def config_of_plans(path: Path) -> DatasetConfig | None:
     for folder in path.resolve().parents[:FOLDERS_ABOVE]:
         if (folder / "dataset.json").exists():
             return Dataset.open(folder).config
-    where, document = _documents(path)[0]
-    refuse_newer(document, path)
-    check(document, "plan", where)
+    documents = _documents(path)
+    for where, document in documents:
+        refuse_newer(document, path)
+        check(document, "plan", where)
+    document = documents[0][1]
     if document["preset"] not in preset_names():
         return None
     image, render = document["images"][0], document.get("render", {})
-    settings: dict[str, Any] = {"num_samples": int(document["id"]) + 1}
+    last = max(int(d["id"]) for _, d in documents)
+    settings: dict[str, Any] = {"num_samples": last + 1}
     if "width" in image:
         settings |= {"image.width": image["width"], "image.height": image["height"]}
         settings |= {f"{key}s": image.get(key) is not None for key in ("mask", "normal")}

@@ -6,12 +6,11 @@ pixels: quantiles of brightness and of chromaticity, and the size and shape of i
 guess the shape and the size from the outline and where it is in the picture.
 Five-fold cross-validation by frame, so that no frame is in training and test at once.
 
-With `--scenes N` the objects are those of the first N samples of a preset as they are, in all their
-pictures, hidden by others or not. What is guessed in the initial and in the final picture of a pair
+With `--scenes` the objects are those of data sets as they are, hidden by others or not. What is guessed in the initial and in the final picture of a pair
 says whether an object looks changed in color or material; the table says how often that is wrong.
 
 python tests/benchmarks/bench_looks.py [--frames N] [--set KEY=VALUE]... [--looks FILE.npz]
-python tests/benchmarks/bench_looks.py --scenes N [--config PRESET] [--worst PICTURE.png] ...
+python tests/benchmarks/bench_looks.py --scenes DATASET... [--worst PICTURE.png]
 """
 
 import argparse
@@ -33,12 +32,12 @@ from star_tvr.generator.stage import Stage
 from star_tvr.scenes.cameras import Camera
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.plan import Light
-from star_tvr.scenes.sampler import Sampler
-from star_tvr.scenes.seeds import derive, stream
-from star_tvr.scenes.states import SceneObject, State, visible_objects
+from star_tvr.scenes.seeds import stream
+from star_tvr.scenes.states import SceneObject, State
 from star_tvr.scenes.visibility import rasterize
 from star_tvr.scenes.world import APPEARANCE, World
 from star_tvr.schemas.config import load_config
+from star_tvr.schemas.dataset import Dataset
 
 LEAST_PIXELS = 300
 LEAST_VISIBLE = 0.97
@@ -153,49 +152,42 @@ def collect(config: DatasetConfig, frames: int) -> dict[str, NDArray[Any]]:
     return {key: np.array(values) for key, values in found.items()}
 
 
-def collect_scenes(config: DatasetConfig, samples: int) -> dict[str, NDArray[Any]]:
-    """The same of objects in the pictures of samples, at least `min_pixels` of them visible.
+def collect_scenes(datasets: list[Path]) -> dict[str, NDArray[Any]]:
+    """The same of objects in the pictures of data sets, at least `min_pixels` of them visible.
 
     Also `objects` (n,), `final` (n,): whether the state is the final one, `cameras` (n,),
-    `shown` (n,): visible share, and `crops` (n, 48, 48, 3): the object and what is around it.
-    Here `frames` (n,) holds the number of the sample.
+    `shown` (n,): visible share, and `crops` (n, 96, 96, 3): the object and what is around it.
+    Here `frames` (n,) holds a number of the sample.
     """
-    world, sampler = config.world, Sampler.from_config(config)
-    least = config.visibility.min_pixels * config.image.width * config.image.height / (320 * 240)
-    stage = Stage(config)
-    found: dict[str, list[Any]] = {
-        key: []
-        for key in (
-            *("rows", "outlines", "labels", "frames", "objects", "final", "cameras", "shown"),
-            "crops",
-        )
-    }
-    for number in range(samples):
-        plan = sampler.plan(number)
-        stage.light(plan.lights)
-        stage.surround(plan.seed)
-        stage.seed(derive(plan.seed, "noise"))
-        for state_name, camera_name in plan.views:
-            state = visible_objects(plan.state(state_name, world), world)
-            camera = plan.cameras[camera_name]
-            stage.show(state)
-            stage.point_camera(camera)
-            frame = render_frame(stage)
-            view = rasterize(state, camera, world, *stage.size)
-            for obj, alone in zip(state, view.unoccluded, strict=True):
-                inside = frame.mask == obj.index + 1
-                if inside.sum() < least:
+    found: dict[str, list[Any]] = {}
+    for number, (dataset, sample) in enumerate(
+        (d, s) for d in map(Dataset.open, datasets) for s in d.samples()
+    ):
+        world, size = dataset.world, dataset.config.image
+        least = dataset.config.visibility.min_pixels * size.width * size.height / (320 * 240)
+        for image in sample.images:
+            folder = dataset.folder(sample.id)
+            picture = np.asarray(PIL.Image.open(folder / image.path))
+            mask = np.asarray(PIL.Image.open(folder / str(image.mask)))
+            state = sample.plan.state(image.state, world)
+            for seen in image.objects:
+                if seen.pixels < least:
                     continue
-                looks = [world.values(a).index(getattr(obj, a)) for a in APPEARANCE]
-                found["rows"].append(features(frame.image, inside))
-                found["outlines"].append(outline(inside))
-                found["labels"].append(looks)
-                found["frames"].append(number)
-                found["objects"].append(obj.index)
-                found["final"].append(state_name == "final")
-                found["cameras"].append(camera_name)
-                found["shown"].append(inside.sum() / max(alone, inside.sum()))
-                found["crops"].append(crop(frame.image, inside))
+                inside = mask == seen.index + 1
+                obj = state[seen.index]
+                row = {
+                    "rows": features(picture, inside),
+                    "outlines": outline(inside),
+                    "labels": [world.values(a).index(getattr(obj, a)) for a in APPEARANCE],
+                    "frames": number,
+                    "objects": seen.index,
+                    "final": image.state == "final",
+                    "cameras": image.camera,
+                    "shown": seen.visibility,
+                    "crops": crop(picture, inside),
+                }
+                for key, value in row.items():
+                    found.setdefault(key, []).append(value)
     return {key: np.array(values) for key, values in found.items()}
 
 
@@ -335,27 +327,24 @@ def main() -> None:
     """Print everything."""
     console = Console(width=110, file=blender.start())
     parser = argparse.ArgumentParser()
-    parser.add_argument("--config", default="trance", help="a preset")
-    parser.add_argument("--scenes", type=int, metavar="N", help="samples as they are")
-    parser.add_argument("--worst", type=Path, help="a picture of the first wrong ones")
+    parser.add_argument("--scenes", type=Path, nargs="+", metavar="DATASET", help="as they are")
+    parser.add_argument("--worst", type=Path, help="where to draw the first wrong ones")
     parser.add_argument("--frames", type=int, default=360)
     parser.add_argument("--set", action="append", default=[], help="as `tvr render --set`")
     parser.add_argument("--looks", type=Path, help="keep, or reuse, what was rendered")
     asked = parser.parse_args()
-    config = load_config(asked.config, asked.set)
+    config = load_config("trance", asked.set)
     world = config.world
+    if asked.scenes:
+        report_changes(console, world, collect_scenes(asked.scenes), asked.worst)
+        return
     if asked.looks and asked.looks.exists():
         with np.load(asked.looks) as stored:
             found = dict(stored)
     else:
-        found = (
-            collect_scenes(config, asked.scenes) if asked.scenes else collect(config, asked.frames)
-        )
+        found = collect(config, asked.frames)
         if asked.looks:
             np.savez(asked.looks, **found)
-    if asked.scenes:
-        report_changes(console, world, found, asked.worst)
-        return
     rows, frames = found["rows"], found["frames"]
     label = dict(zip(APPEARANCE, found["labels"].T, strict=True))
     for attribute in ("shape", "size"):
