@@ -6,8 +6,9 @@ pixels: quantiles of brightness and of chromaticity, and the size and shape of i
 guess the shape and the size from the outline and where it is in the picture.
 Five-fold cross-validation by frame, so that no frame is in training and test at once.
 
-With `--scenes` the objects are those of data sets as they are, hidden by others or not. What is guessed in the initial and in the final picture of a pair
-says whether an object looks changed in color or material; the table says how often that is wrong.
+With `--scenes` the objects are those of data sets as they are, hidden by others or not. What is
+guessed in the initial and in the final picture of a pair says whether an object looks changed in
+color or material; the table says how often that is wrong.
 
 python tests/benchmarks/bench_looks.py [--frames N] [--set KEY=VALUE]... [--looks FILE.npz]
 python tests/benchmarks/bench_looks.py --scenes DATASET... [--worst PICTURE.png]
