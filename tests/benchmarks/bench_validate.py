@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -65,7 +66,7 @@ def seen_objects(dataset: Dataset, sample: Sample, rng: np.random.Generator) -> 
 
 
 def relabelled(
-    dataset: Dataset, sample: Sample, views: Views, changes: Mapping[int, Mapping[str, str]]
+    dataset: Dataset, sample: Sample, views: Views, changes: Mapping[int, Mapping[str, Any]]
 ) -> Sample:
     """The sample with other initial attributes of some objects, and all that follows."""
     initial = tuple(replace(o, **changes.get(o.index, {})) for o in sample.plan.initial)
