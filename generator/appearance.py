@@ -33,16 +33,16 @@ LEAST_PIXELS = 15
 SAME = 8.0
 """Levels (of 255) by which half of the pixels of a changed object differ at least."""
 
-DIFFERENT = 12.0
+DIFFERENT = 14.0
 """Levels by which an object that did not change differs nowhere but in the light on it."""
 
-RELIT = 2.5
+RELIT = 3.0
 """The same when all its pixels are made brighter or darker by a common factor first."""
 
 UNOCCLUDED = 0.95
 """Visibility from which an untouched object's outline must stay."""
 
-OTHER_COLOR = (5.0, 9.0)
+OTHER_COLOR = (7.0, 12.0)
 """Degrees in linear RGB by which another color of the palette is nearer than the named one, for
 opaque and for clear materials, which also have the color of what is behind them."""
 
