@@ -151,6 +151,11 @@ def render(
     part, samples = parse_shard(shard), parse_only(only) if only else None
     asked = RenderRequest(out, config, overrides, part, samples, plans, force)
     resolved, jobs, total = asked.resolve()
+    if other := asked.changes(resolved):
+        told = ", ".join(
+            f"{key}={json.dumps(now)} (was {json.dumps(was)})" for key, (was, now) in other.items()
+        )
+        echo(f"--from {plans}: not as it was made: {told}", error=True)
     numbers = asked.indices(resolved) if plan_only else [job.index for job in jobs]
     with lock_samples(out, numbers, force):
         if plan_only or not jobs:

@@ -24,6 +24,16 @@ INPUTS = {
 TINT = 0.35
 """How far what light passes through is lightened, where `world.materials` does not say."""
 
+BRIGHTEST = 0.7
+"""Largest share of light that an opaque surface gives back; as for real paints, or it would be lost
+in white under the lamps."""
+
+DARK = 0.25
+"""What the dark parts of a pattern give back of what the others do."""
+
+FIELDS = 4.0
+"""Fields of a checkerboard, or dark stripes, to an object's radius."""
+
 
 def to_linear(color: Sequence[int]) -> tuple[float, float, float]:
     """An sRGB colour, 0 to 255, as the linear values that a renderer computes with.
@@ -53,12 +63,32 @@ def surface(name: str, color: Sequence[int], material: Material) -> Any:
     tint = TINT * transmission if material.tint is None else material.tint
     # A filter only takes light away: with the palette's own values glass would be nearly black.
     rgb = np.array(to_linear(color)) ** (1 - tint)
+    most = BRIGHTEST + (1 - BRIGHTEST) * transmission
+    rgb *= min(1.0, most / max(rgb.max(), most))
     shader.inputs["Base Color"].default_value = (*rgb, 1.0)
+    if material.pattern is not None:
+        links.new(_pattern(nodes, links, material.pattern, rgb), shader.inputs["Base Color"])
     result = shader.outputs["BSDF"]
     if transmission > 0:
         result = _with_clear_shadow(nodes, links, result, rgb, transmission)
     links.new(result, nodes.new("ShaderNodeOutputMaterial").inputs["Surface"])
     return made
+
+
+def _pattern(nodes: Any, links: Any, kind: str, rgb: NDArray[np.float64]) -> Any:
+    """The color of an object on which a pattern in two shades of a color is painted."""
+    place = nodes.new("ShaderNodeTexCoord")
+    turned = nodes.new("ShaderNodeMapping")  # so that no face of a cube lies between two fields
+    turned.inputs["Rotation"].default_value = (0.0, 0.0, np.pi / 4)
+    turned.inputs["Scale"].default_value = (1.0, 1.0, 1.0) if kind == "checker" else (0.0, 0.0, 1.0)
+    turned.inputs["Location"].default_value = (0.1, 0.1, 0.1)
+    checker = nodes.new("ShaderNodeTexChecker")
+    checker.inputs["Scale"].default_value = FIELDS
+    checker.inputs["Color1"].default_value = (*rgb, 1.0)
+    checker.inputs["Color2"].default_value = (*(DARK * rgb), 1.0)
+    links.new(place.outputs["Object"], turned.inputs["Vector"])
+    links.new(turned.outputs["Vector"], checker.inputs["Vector"])
+    return checker.outputs["Color"]
 
 
 def _with_clear_shadow(

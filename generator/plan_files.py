@@ -3,6 +3,7 @@
 Plans are written without being rendered, and read to be rendered.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -18,6 +19,7 @@ from star_tvr.scenes.rules import check_plan
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.world import World
 from star_tvr.schemas.checks import check, parse_json
+from star_tvr.schemas.config import load_config, preset_names
 from star_tvr.schemas.dataset import (
     SAMPLES_PER_FOLDER,
     Dataset,
@@ -32,6 +34,9 @@ from star_tvr.schemas.records import Sample, plan_from_json, plan_to_json
 
 CHUNK = 50
 """Samples planned by a worker at a time."""
+
+FOLDERS_ABOVE = 4
+"""From a `sample.json` up to its data set."""
 
 
 def write_plans(
@@ -108,6 +113,39 @@ def _id(line: str, path: Path) -> int:
         raise DataError(f"{path}: holds a line that is no plan; delete the file") from None
 
 
+def config_of_plans(path: Path) -> DatasetConfig | None:
+    """What the samples were made with that a file describes.
+
+    It is the configuration of the data set that the file lies in. Of a file that lies alone it is
+    the preset that the first sample names, with the sample's size, files, samples and denoiser;
+    None if that preset does not come with the project.
+
+    Raises:
+        DataError: the file or its data set cannot be read.
+    """
+    for folder in path.resolve().parents[:FOLDERS_ABOVE]:
+        if (folder / "dataset.json").exists():
+            return Dataset.open(folder).config
+    documents = _documents(path)
+    for where, document in documents:
+        refuse_newer(document, path)
+        check(document, "plan", where)
+    document = documents[0][1]
+    if document["preset"] not in preset_names():
+        return None
+    image, render = document["images"][0], document.get("render", {})
+    last = max(int(d["id"]) for _, d in documents)
+    settings: dict[str, Any] = {"num_samples": last + 1}
+    if "width" in image:
+        settings |= {"image.width": image["width"], "image.height": image["height"]}
+        settings |= {f"{key}s": image.get(key) is not None for key in ("mask", "normal")}
+        settings["depth"] = "depth" in image
+    if render:
+        settings["render.samples"] = render["samples"]
+        settings["render.denoise"] = render["denoiser"] is not None
+    return load_config(document["preset"], [f"{k}={json.dumps(v)}" for k, v in settings.items()])
+
+
 def read_jobs(path: Path, world: World, root: Path | None = None) -> list[RenderJob]:
     """The samples that a file describes: a `sample.json`, or JSON Lines of plans.
 
@@ -117,15 +155,19 @@ def read_jobs(path: Path, world: World, root: Path | None = None) -> list[Render
     Raises:
         DataError: the file is unreadable, from a newer version, or names what `world` lacks.
     """
+    return [_job(document, where, world) for where, document in _documents(path, root)]
+
+
+def _documents(path: Path, root: Path | None = None) -> list[tuple[str, Any]]:
+    """The plans in a file, not yet checked, each with where it is, for errors."""
     text = read_text(path, root=root)
     if path.suffix == ".jsonl":
         lines = [(f"{path}, line {n}", t) for n, t in enumerate(text.split("\n"), 1) if t.strip()]
     else:
         lines = [(str(path), text)]
-    jobs = [_job(parse_json(line, where), where, world) for where, line in lines]
-    if not jobs:
+    if not lines:
         raise DataError(f"{path}: holds no plan")
-    return jobs
+    return [(where, parse_json(line, where)) for where, line in lines]
 
 
 def samples_or_plans(dataset: Dataset) -> Iterator[Sample]:

@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from star_tvr.generator.blender_process import RenderJob
 from star_tvr.generator.dataset_writer import refuse_other_config
-from star_tvr.generator.plan_files import read_jobs, stored_job
+from star_tvr.generator.plan_files import config_of_plans, read_jobs, stored_job
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import ConfigError, ParameterError
 from star_tvr.scenes.sampler import Sampler
@@ -23,8 +24,12 @@ from star_tvr.schemas.dataset import (
     sample_id,
 )
 from star_tvr.schemas.files import writing
+from star_tvr.schemas.folders import differences
 from star_tvr.schemas.locks import lock_folder
 from star_tvr.schemas.records import SCHEMA_VERSION
+
+SHOWN = ("world", "image", "render", "masks", "depth", "normals")
+"""Blocks and keys of a configuration that show in the files of a sample whose plan is given."""
 
 DIGITS = 18
 """The longest number of a sample that is taken for one."""
@@ -66,7 +71,8 @@ class RenderRequest:
     """What a command asks for: a folder, a configuration, and which samples.
 
     Attributes:
-        config: a preset or file; None for that of the folder, or `star` for a new one.
+        config: a preset or file; None for that of the folder, for a new one that which the plans
+            were made with, or `star`.
         overrides: `key=value`.
         shard: a part of the samples.
         only: numbers of samples; None for all of the shard.
@@ -92,8 +98,19 @@ class RenderRequest:
             DataError: the folder or the file of plans cannot be used.
         """
         if self.config is None and (self.out / "dataset.json").exists():
-            former = Dataset.open(self.out).config
-            config = change_config(former, self.overrides, self.out / "dataset.json")
+            config = change_config(
+                Dataset.open(self.out).config, self.overrides, self.out / "dataset.json"
+            )
+        elif self.config is None and self.plans is not None:
+            former = config_of_plans(self.plans)
+            if former is None:
+                raise ParameterError(
+                    "plans",
+                    "its preset does not come with the project, and no dataset.json lies above it; "
+                    "name the configuration with --config",
+                    str(self.plans),
+                )
+            config = change_config(former, self.overrides, self.plans)
         else:
             config = load_config(self.config or "star", self.overrides)
         wanted = self.indices(config)
@@ -108,6 +125,21 @@ class RenderRequest:
         chosen = [job for job in read if job.index in part]  # where there is a shard, its own
         jobs = [job for job in chosen if self.force or job.index in missing]
         return config, jobs, len(chosen)
+
+    def changes(self, config: DatasetConfig) -> dict[str, tuple[Any, Any]]:
+        """Settings by which samples of `plans` come out as they were not: (former, now), by key.
+
+        Raises:
+            TvrError: the file of plans, or the data set that it is from, cannot be used.
+        """
+        former = config_of_plans(self.plans) if self.plans else None
+        if former is None:
+            return {}
+        return {
+            key: both
+            for key, both in differences(former.to_json(), config.to_json()).items()
+            if key.split(".")[0] in SHOWN
+        }
 
     def indices(self, config: DatasetConfig) -> Sequence[int]:
         """The numbers of the samples that are asked for, there or not."""

@@ -24,7 +24,7 @@ from star_tvr.scenes.states import SceneObject, State, visible_objects
 GROUND_SIZE = 500.0
 GROUND_LEVEL = -0.001
 """Just below the objects' flat bottoms: two faces in one plane would fight for every ray."""
-GROUND_FADE = (1.7, 5.3)
+GROUND_FADE = (1.1, 3.0)
 """Where the ground begins to turn into the background and where it has, in visible areas."""
 
 ADAPTIVE_FROM = 8
@@ -229,6 +229,8 @@ class Stage:
         cycles.use_adaptive_sampling = settings.adaptive > 0
         cycles.adaptive_threshold = settings.adaptive
         cycles.adaptive_min_samples = ADAPTIVE_FROM
+        # Blue noise, which Cycles prefers, is a texture of dots to the denoiser at few samples.
+        cycles.sampling_pattern = "TABULATED_SOBOL"
         cycles.use_light_tree = False
         cycles.max_bounces = settings.max_bounces
         cycles.transparent_max_bounces = settings.transparent_bounces

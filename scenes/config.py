@@ -240,9 +240,9 @@ class RenderConfig(Settings):
     """Threads of one Blender process. Another number changes the last bits of images."""
     ground: LinearColor = (0.45, 0.45, 0.45)
     """Color of the ground, linear RGB."""
-    background: LinearColor = (0.2, 0.2, 0.2)
+    background: LinearColor = (0.42, 0.42, 0.42)
     """What the ground fades into, linear RGB."""
-    sky: Annotated[Number, Field(ge=0, le=100)] = 3.5
+    sky: Annotated[Number, Field(ge=0, le=100)] = 1.7
     """How many times as bright as the background the zenith is, as a light and in mirrors."""
     vary: SurroundingsVariationConfig = SurroundingsVariationConfig()
     """How the surroundings differ from sample to sample."""

@@ -51,6 +51,8 @@ class Material(Settings):
     tint: Share | None = None
     """How far the color is lightened: 0 is the palette, 1 is white; by default 0.35 of
     `transmission`."""
+    pattern: Literal["checker", "stripes"] | None = None
+    """What is painted on it, in the color and a darker shade of it: a checkerboard, or rings."""
 
 
 class Constraint(Settings):

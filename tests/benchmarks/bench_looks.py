@@ -6,7 +6,12 @@ pixels: quantiles of brightness and of chromaticity, and the size and shape of i
 guess the shape and the size from the outline and where it is in the picture.
 Five-fold cross-validation by frame, so that no frame is in training and test at once.
 
+With `--scenes` the objects are those of data sets as they are, hidden by others or not. What is
+guessed in the initial and in the final picture of a pair says whether an object looks changed in
+color or material; the table says how often that is wrong.
+
 python tests/benchmarks/bench_looks.py [--frames N] [--set KEY=VALUE]... [--looks FILE.npz]
+python tests/benchmarks/bench_looks.py --scenes DATASET... [--worst PICTURE.png]
 """
 
 import argparse
@@ -16,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
@@ -32,6 +38,7 @@ from star_tvr.scenes.states import SceneObject, State
 from star_tvr.scenes.visibility import rasterize
 from star_tvr.scenes.world import APPEARANCE, World
 from star_tvr.schemas.config import load_config
+from star_tvr.schemas.dataset import Dataset
 
 LEAST_PIXELS = 300
 LEAST_VISIBLE = 0.97
@@ -146,6 +153,54 @@ def collect(config: DatasetConfig, frames: int) -> dict[str, NDArray[Any]]:
     return {key: np.array(values) for key, values in found.items()}
 
 
+def collect_scenes(datasets: list[Path]) -> dict[str, NDArray[Any]]:
+    """The same of objects in the pictures of data sets, at least `min_pixels` of them visible.
+
+    Also `objects` (n,), `final` (n,): whether the state is the final one, `cameras` (n,),
+    `shown` (n,): visible share, and `crops` (n, 96, 96, 3): the object and what is around it.
+    Here `frames` (n,) holds a number of the sample.
+    """
+    found: dict[str, list[Any]] = {}
+    for number, (dataset, sample) in enumerate(
+        (d, s) for d in map(Dataset.open, datasets) for s in d.samples()
+    ):
+        world, size = dataset.world, dataset.config.image
+        least = dataset.config.visibility.min_pixels * size.width * size.height / (320 * 240)
+        for image in sample.images:
+            folder = dataset.folder(sample.id)
+            picture = np.asarray(PIL.Image.open(folder / image.path))
+            mask = np.asarray(PIL.Image.open(folder / str(image.mask)))
+            state = sample.plan.state(image.state, world)
+            for seen in image.objects:
+                if seen.pixels < least:
+                    continue
+                inside = mask == seen.index + 1
+                obj = state[seen.index]
+                row = {
+                    "rows": features(picture, inside),
+                    "outlines": outline(inside),
+                    "labels": [world.values(a).index(getattr(obj, a)) for a in APPEARANCE],
+                    "frames": number,
+                    "objects": seen.index,
+                    "final": image.state == "final",
+                    "cameras": image.camera,
+                    "shown": seen.visibility,
+                    "crops": crop(picture, inside),
+                }
+                for key, value in row.items():
+                    found.setdefault(key, []).append(value)
+    return {key: np.array(values) for key, values in found.items()}
+
+
+def crop(image: NDArray[np.uint8], inside: NDArray[np.bool_], size: int = 96) -> NDArray[np.uint8]:
+    """A square of the picture about an object. Shape: (size, size, 3)."""
+    rows, columns = np.nonzero(inside)
+    reach = max(np.ptp(rows), np.ptp(columns)) * 0.8 + 4
+    x, y = columns.mean(), rows.mean()
+    box = (int(x - reach), int(y - reach), int(x + reach), int(y + reach))
+    return np.asarray(PIL.Image.fromarray(image).crop(box).resize((size, size)))
+
+
 def guess(rows: Floats, labels: NDArray[np.int64], frames: NDArray[np.int64]) -> NDArray[np.int64]:
     """The class of every row, by networks that have not seen its frame. Shape: (n,)."""
     torch.manual_seed(0)
@@ -195,16 +250,95 @@ def matrix(
     return table
 
 
+def pairs(found: dict[str, NDArray[Any]]) -> list[tuple[int, int]]:
+    """Rows of one object in an initial and in a final picture of its sample."""
+    first: dict[tuple[int, int], list[int]] = {}
+    for k in np.flatnonzero(~found["final"]).tolist():
+        first.setdefault((found["frames"][k], found["objects"][k]), []).append(k)
+    return [
+        (a, b)
+        for b in np.flatnonzero(found["final"]).tolist()
+        for a in first.get((found["frames"][b], found["objects"][b]), [])
+    ]
+
+
+def report_changes(
+    console: Console, world: World, found: dict[str, NDArray[Any]], worst: Path | None
+) -> None:
+    """Print how often an object looks changed that is not, or the other way round."""
+    kinds = list(world.values("material"))
+    label = dict(zip(APPEARANCE, found["labels"].T, strict=True))
+    truth = label["color"] * len(kinds) + label["material"]
+    guesses = guess(found["rows"], truth, found["frames"])
+    console.print(
+        f"{len(truth)} objects of {len(set(found['frames'].tolist()))} samples: "
+        f"color and material both right {np.mean(guesses == truth):.2%}"
+    )
+    both = np.array(pairs(found))
+    a, b = both.T
+    changed, looks = truth[a] != truth[b], guesses[a] != guesses[b]
+    recolored = guesses[a] // len(kinds) != guesses[b] // len(kinds)
+    same = found["cameras"][a] == found["cameras"][b]
+    whole = np.minimum(found["shown"][a], found["shown"][b])
+    glass = np.array([bool(world.materials[k].transmission) for k in kinds])[label["material"][a]]
+    every = np.ones(len(a), dtype=bool)
+    table = Table("objects", "unchanged", "look changed", "in color", "changed", "look unchanged")
+    groups = {
+        "all": every,
+        "same view": same,
+        "another view": ~same,
+        "clear": glass,
+        "opaque": ~glass,
+        "at least 97 % visible": whole >= LEAST_VISIBLE,
+        "less visible": whole < LEAST_VISIBLE,
+        "less than half visible": whole < 0.5,
+    }
+    for name, chosen in groups.items():
+        kept, made = chosen & ~changed, chosen & changed
+        shares = [
+            f"{(kept & looks).sum()} ({(kept & looks).sum() / max(1, kept.sum()):.2%})",
+            f"{(kept & recolored).sum()} ({(kept & recolored).sum() / max(1, kept.sum()):.2%})",
+            f"{(made & ~looks).sum()} ({(made & ~looks).sum() / max(1, made.sum()):.2%})",
+        ]
+        table.add_row(name, str(kept.sum()), *shares[:2], str(made.sum()), shares[2])
+    console.print(table)
+    colors = world.values("color")
+    wrong = np.flatnonzero(changed != looks)
+    wrong = wrong[np.argsort(~(glass & recolored)[wrong], kind="stable")]
+    tiles = []
+    for k in wrong[:20].tolist():
+        x, y = both[k]
+        names = [f"{colors[g // len(kinds)]} {kinds[g % len(kinds)]}" for g in (truth[x], truth[y])]
+        seen = [
+            f"{colors[g // len(kinds)]} {kinds[g % len(kinds)]}" for g in (guesses[x], guesses[y])
+        ]
+        console.print(
+            f"{found['frames'][x]:06d} object {found['objects'][x]} {found['cameras'][x]} to "
+            f"{found['cameras'][y]}: {' > '.join(names)} taken for {' > '.join(seen)}, "
+            f"visible {found['shown'][x]:.2f} > {found['shown'][y]:.2f}"
+        )
+        tiles.append(np.hstack([found["crops"][x], found["crops"][y]]))
+    if worst is not None and tiles:
+        tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % 4)
+        sheet = np.vstack([np.hstack(tiles[k : k + 4]) for k in range(0, len(tiles), 4)])
+        PIL.Image.fromarray(sheet).save(worst)
+
+
 def main() -> None:
     """Print everything."""
     console = Console(width=110, file=blender.start())
     parser = argparse.ArgumentParser()
+    parser.add_argument("--scenes", type=Path, nargs="+", metavar="DATASET", help="as they are")
+    parser.add_argument("--worst", type=Path, help="where to draw the first wrong ones")
     parser.add_argument("--frames", type=int, default=360)
     parser.add_argument("--set", action="append", default=[], help="as `tvr render --set`")
     parser.add_argument("--looks", type=Path, help="keep, or reuse, what was rendered")
     asked = parser.parse_args()
     config = load_config("trance", asked.set)
     world = config.world
+    if asked.scenes:
+        report_changes(console, world, collect_scenes(asked.scenes), asked.worst)
+        return
     if asked.looks and asked.looks.exists():
         with np.load(asked.looks) as stored:
             found = dict(stored)

@@ -96,6 +96,60 @@ def test_a_color_that_is_not_the_one_named(copy, camera):
     assert any(expected in line for line in found(copy))
 
 
+def test_a_color_that_is_wrong_in_all_pictures_alike(copy):
+    """Nothing changes in it, so only the palette can tell."""
+    sample, index = next(
+        (s, o.index)
+        for s in copy.samples()
+        for o in s.image("initial", "center").objects
+        if o.index not in {t.object for t in s.plan.transformations} and o.pixels >= 60
+    )
+    red, green, blue = copy.world.colors[sample.plan.initial[index].color]
+    for image in sample.images:
+        file = path(copy, sample, image.state, image.camera)
+        picture = np.array(PIL.Image.open(file))
+        mask = np.asarray(PIL.Image.open(file.with_suffix(".mask.png")))
+        picture[mask == index + 1] = (20, 200, 200) if red > blue else (200, 40, 30)
+        PIL.Image.fromarray(picture).save(file)
+    assert any(f"initial-center: objects.{index}: should be" in line for line in found(copy))
+
+
+def test_a_shadow_over_a_whole_object_is_no_change(copy):
+    """A neighbour that grew takes light from it: all its pixels are darker by one factor."""
+    for sample in copy.samples():
+        file = path(copy, sample, "final")
+        mask = np.asarray(PIL.Image.open(file.with_suffix(".mask.png")))
+        picture, before = (
+            np.array(PIL.Image.open(file)),
+            np.array(PIL.Image.open(path(copy, sample, "initial"))),
+        )
+        changed = [t.object + 1 for t in sample.plan.transformations]
+        kept = (mask > 0) & ~np.isin(mask, changed)
+        picture[kept] = (0.7 * before[kept]).astype(np.uint8)
+        PIL.Image.fromarray(picture).save(file)
+    assert found(copy) == []
+
+
+def test_an_object_that_is_not_where_its_mask_is(copy):
+    """The size changes, and the initial and the final picture are exchanged."""
+
+    def pixels(sample, state, index):
+        return next(o.pixels for o in sample.image(state, "center").objects if o.index == index)
+
+    sample = next(
+        s
+        for s in copy.samples()
+        for t in s.plan.transformations
+        if t.attribute == "size"
+        and s.plan.initial[t.object].color != "gray"
+        and abs(pixels(s, "initial", t.object) - pixels(s, "final", t.object)) > 100
+    )
+    first, second = path(copy, sample, "initial"), path(copy, sample, "final")
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other), second.write_bytes(one)
+    assert any(line.startswith(f"{sample.id}: ") for line in found(copy))
+
+
 def test_workers_find_the_same(copy):
     sample, t = with_change(copy, "color")
     recolor(copy, sample, t.object, (0, 0, 0))

@@ -81,6 +81,38 @@ def test_the_json_of_a_sample_is_enough(tiny, tmp_path):
     }
 
 
+def test_a_sample_is_rendered_with_the_settings_of_its_data_set(tiny, tmp_path):
+    """Size, quality and whatever else shows in its files; nothing is said, for nothing differs."""
+    stored = tiny / "samples/00000/000002/sample.json"
+    done = tvr("render", tmp_path / "d", "--from", stored)
+    assert (done.returncode, "not as it was made" in done.stderr) == (0, False)
+    assert contents(tmp_path / "d") == {
+        name: data for name, data in contents(tiny).items() if "/000002/" in name
+    }
+    assert Dataset.open(tmp_path / "d").config == Dataset.open(tiny).config
+
+
+def test_a_sample_that_lies_alone_is_rendered_as_it_says_itself(tiny, tmp_path):
+    alone = Path(shutil.copy(tiny / "samples/00000/000002/sample.json", tmp_path))
+    render(tmp_path / "d", "--from", str(alone), overrides=())
+    assert contents(tmp_path / "d") == {
+        name: data for name, data in contents(tiny).items() if "/000002/" in name
+    }
+    alone.write_text(alone.read_text().replace('"preset": "basic"', '"preset": "mine"'))
+    line = refused("render", tmp_path / "e", "--from", alone)
+    assert "--from" in line and "--config" in line and not (tmp_path / "e").exists()
+
+
+def test_settings_given_beside_a_sample_win_and_are_said(tiny, tmp_path):
+    stored = tiny / "samples/00000/000002/sample.json"
+    done = tvr("render", tmp_path / "d", "--from", stored, "--set", "image.width=48")
+    assert done.returncode == 0
+    told = [line for line in done.stderr.splitlines() if "not as it was made" in line]
+    assert told == [f"--from {stored}: not as it was made: image.width=48 (was 32)"]
+    picture = tmp_path / "d/samples/00000/000002/final-center.png"
+    assert PIL.Image.open(picture).size == (48, 24)
+
+
 def test_plans_made_before_are_rendered(tiny, tmp_path):
     render(tmp_path / "p", *BASIC, "3", "--plan-only")
     plans = tmp_path / "p/plans/00000.jsonl"

@@ -161,12 +161,12 @@ def test_frames_depend_on_what_is_shown_and_not_on_what_was(stage):
 
 def test_lamps_that_are_not_named_are_dark(stage):
     stage.show((ball(),))
-    full = render_frame(stage).image.mean()
+    full = render_frame(stage)
     stage.light({"key": LIGHTS["key"]})
-    dim = render_frame(stage).image.mean()
+    dim = render_frame(stage)
     stage.light(LIGHTS)
-    assert dim < 0.9 * full
-    assert render_frame(stage).image.mean() == full
+    assert dim.image[dim.mask == 1].mean() < 0.9 * full.image[full.mask == 1].mean()
+    assert np.array_equal(render_frame(stage).image, full.image)
 
 
 def test_adaptive_sampling_spares_samples_but_no_label():
@@ -196,7 +196,7 @@ def test_the_ground_fades_into_the_background_without_a_darker_band():
         image = render_frame(stage).image
         assert image.min() > background - 6
         assert np.abs(image[0] - background).max() < 12, "the upper edge is nearly background"
-        assert image.max() > background + 60
+        assert image.max() > background + 30
 
 
 def test_a_brighter_sky_is_light_and_mirrored_but_not_seen():
@@ -222,6 +222,49 @@ def test_tint_lightens_a_color():
         frame = render_frame(stage)
         means.append(frame.image[frame.mask == 1].mean(axis=0))
     assert (means[1] > means[0] + 10).all() and means[1].argmax() == means[0].argmax() == 1
+
+
+def test_bright_rubber_is_not_lost_in_white():
+    """Yellow is the brightest color; all sides of a cube still differ."""
+    stage = lit_stage()
+    stage.show((replace(ball(color="yellow", shape="cube"), rotation=0.4),))
+    frame = render_frame(stage)
+    assert (frame.image[frame.mask == 1][:, :2].min(axis=1) >= 254).mean() < 0.1
+
+
+def test_a_draft_has_no_dots_on_the_ground():
+    """What the denoiser leaves in soft shadows is no rougher than with many samples."""
+    roughness = []
+    for quality in ("draft", "standard"):
+        stage = lit_stage(
+            f"render.quality={quality}", "image.width=320", "image.height=240", "lights.jitter=0"
+        )
+        stage.show((ball(0, 1.2, -1.0), ball(1, -1.5, 0.5, shape="cylinder", material="metal")))
+        frame = render_frame(stage)
+        ground = frame.mask == 0
+        light = frame.image.mean(axis=2)
+        inside = ground[1:-1, 1:-1] & ground[:-2, 1:-1] & ground[2:, 1:-1]
+        second = np.abs(2 * light[1:-1, 1:-1] - light[:-2, 1:-1] - light[2:, 1:-1])
+        roughness.append((second[inside] > 3).mean())
+    assert roughness[0] < 1.5 * roughness[1] + 0.002
+
+
+@pytest.mark.parametrize("pattern", ["checker", "stripes"])
+def test_a_pattern_is_a_material(pattern):
+    """Light and dark fields of one hue, on what would be all of a color."""
+    steps = []
+    for material in ("{roughness: 0.7}", f"{{roughness: 0.7, pattern: {pattern}}}"):
+        stage = lit_stage(
+            *(f"world.materials.painted={material}", "render.samples=16"),
+            *("image.width=160", "image.height=120"),
+        )
+        stage.show((ball(material="painted", shape="cylinder"),))
+        frame = render_frame(stage)
+        pixels, inside = frame.image.astype(float), frame.mask == 1
+        assert (pixels[inside].argmax(axis=1) == 0).mean() > 0.95, "red everywhere"
+        both = inside[1:] & inside[:-1]
+        steps.append(np.abs(np.diff(pixels[..., 0], axis=0))[both].mean())
+    assert steps[1] > 3 * steps[0]
 
 
 def test_stages_share_a_process(stage):
