@@ -14,6 +14,7 @@ from star_tvr.scenes.cameras import Camera
 from star_tvr.scenes.config import DatasetConfig, TransformationsConfig
 from star_tvr.scenes.language import object_words
 from star_tvr.scenes.states import SceneObject
+from star_tvr.scenes.visibility import REFERENCE_PIXELS
 from star_tvr.scenes.world import World
 from star_tvr.schemas.records import Pair, Sample
 from star_tvr.training.config import Order, PromptConfig
@@ -24,6 +25,9 @@ Message = dict[str, Any]
 FACING = 10.0
 """An initial camera further than this from azimuth 0, in degrees, is mentioned in the prompt."""
 
+
+LEAST_SHOWN = 20
+"""Pixels, counted at 320 x 240, from which on the list does not call an object hidden."""
 
 ORDERS: Mapping[Order, str] = {
     "index": "",
@@ -72,7 +76,8 @@ def build_prompt(
         o.index: locate(*points[o][:2], view.width, view.height, style, clamp=o.visible(world))
         for o in listed
     }
-    seen = {o.index for o in view.objects if o.pixels}
+    least = LEAST_SHOWN * view.width * view.height / REFERENCE_PIXELS
+    seen = {o.index for o in view.objects if o.pixels >= max(1, least)}
     hidden = frozenset(o.index for o in listed if o.visible(world) and o.index not in seen)
     image: Message = {"type": "image"}
     if style.style == "compact":
@@ -174,7 +179,7 @@ def describe(
     move into the picture is counted.
 
     Args:
-        hidden: whether others cover it: no pixel of the picture is its own.
+        hidden: whether others cover it, all but less than `LEAST_SHOWN` pixels.
     """
     words = object_words(obj)
     if not obj.visible(world):

@@ -202,3 +202,36 @@ def test_steps_are_asked_for_in_the_notation_that_is_checked():
         report = check_trace(steps_text(False), facts_of(sample, PAIR, WORLD, CONFIG))
         kinds = {s.kind for s in report.statements}
         assert kinds == {"reference", "relation", "attributes", "same", "change", "unchanged"}
+
+
+@pytest.mark.parametrize("style", ["full", "compact"])
+def test_objects_that_others_cover_are_called_hidden(style):
+    sample, _ = make_sample(CONFIG, 3)
+    shown = sample.image("initial", "center")
+    first = shown.objects[0]
+    covered = replace(
+        sample,
+        images=tuple(
+            replace(image, objects=(replace(first, pixels=0, bbox=None), *image.objects[1:]))
+            if image == shown
+            else image
+            for image in sample.images
+        ),
+    )
+    asked = PromptConfig(style=style)
+    before, after = (
+        words(build_prompt(s, PAIR, WORLD, CONFIG, asked)).splitlines() for s in (sample, covered)
+    )
+    changed = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
+    assert len(changed) == 1
+    assert changed[0][1].startswith(f"{first.index}") and "hidden" in changed[0][1]
+
+
+def test_rules_of_moves_are_told():
+    moving, still = make_config("trance"), make_config()
+    camera = Camera((9.5, 0.0, 6.3))
+    told = " ".join(rules(moving.world, moving.transformations, camera))
+    assert "leaves the picture or enters it, which changes in nothing else" in told
+    assert "(1 or 2) of 1.5 units" in told and "0.9 (large)" in told and "in any order" in told
+    told = " ".join(rules(still.world, still.transformations, camera))
+    assert "can be seen in both pictures." in told and "units" not in told
