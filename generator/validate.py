@@ -27,6 +27,9 @@ from star_tvr.schemas.files import read_text
 from star_tvr.schemas.pictures import decode_png
 from star_tvr.schemas.records import Image, Sample, plan_to_json
 
+MODES = {"path": "RGB", "mask": "L", "depth": "I;16", "normals": "RGB", "blend": None}
+"""The files of an image, and the mode that those must have which are pictures."""
+
 LEAST_OVERLAP = 0.9
 """Intersection over union that a mask and the computed silhouettes must reach, for objects of at
 least `LEAST_PIXELS` pixels."""
@@ -38,6 +41,10 @@ TOLERANCES = {"bbox": 0.0, "pixels": 0.0, "visibility": 0.02, "center": 0.01, "d
 denominator, which later versions may compute a little better."""
 
 
+LONGEST = 500
+"""Characters of a message that are shown; it may hold a value of any length."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that is wrong: where, and what."""
@@ -47,7 +54,8 @@ class Finding:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.sample}: {self.field}: {self.message}"
+        more = " …" if len(self.message) > LONGEST else ""
+        return f"{self.sample}: {self.field}: {self.message[:LONGEST]}{more}"
 
     def to_json(self) -> dict[str, str]:
         """For `--json`."""
@@ -138,19 +146,19 @@ def check_sample(
         return findings
     pictures: dict[tuple[str, str], tuple[NDArray[np.uint8], NDArray[np.uint8]]] = {}
     for image in sample.images:
-        picture = _decode(dataset, sample_id, image, image.path, "RGB")
-        if isinstance(picture, str):
-            findings.append(finding(f"{image.state}-{image.camera}: {image.path}", picture))
-        if image.mask is None:
-            findings += _check_labels(dataset, sample, image, None, pixels)
-            continue
-        mask = _decode(dataset, sample_id, image, image.mask, "L")
-        if isinstance(mask, str):
-            findings.append(finding(f"{image.state}-{image.camera}: {image.mask}", mask))
-            continue
-        findings += _check_labels(dataset, sample, image, mask, pixels)
-        if not isinstance(picture, str):
-            pictures[image.state, image.camera] = (picture, mask)
+        decoded: dict[str, NDArray[Any]] = {}
+        for field, mode in MODES.items():
+            if (name := getattr(image, field)) is not None:
+                found = _decode(dataset, sample_id, image, name, mode)
+                if isinstance(found, str):
+                    findings.append(finding(f"{image.state}-{image.camera}: {name}", found))
+                else:
+                    decoded[field] = found
+        mask = decoded.get("mask")
+        if mask is not None or image.mask is None:
+            findings += _check_labels(dataset, sample, image, mask, pixels)
+        if mask is not None and "path" in decoded:
+            pictures[image.state, image.camera] = (decoded["path"], mask)
     if pixels and not findings:  # looks are judged by labels that are in order
         world = dataset.world
         clear = frozenset(k for k, v in world.materials.items() if v.transmission)
@@ -275,14 +283,16 @@ def _overlap(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
 
 
 def _decode(
-    dataset: Dataset, sample_id: str, image: Image, name: str, mode: str
-) -> NDArray[np.uint8] | str:
-    """The pixels of a picture or mask, or what is wrong with the file."""
+    dataset: Dataset, sample_id: str, image: Image, name: str, mode: str | None
+) -> NDArray[Any] | str:
+    """The pixels of a picture, or the bytes of another file; or what is wrong with the file."""
     path = dataset.folder(sample_id) / name
     if not path.exists() and not path.is_symlink():
         return "is missing"
     try:
         content = dataset.picture(sample_id, name)
+        if mode is None:
+            return np.frombuffer(content, np.uint8)
         return np.asarray(decode_png(content, path, mode, (image.width, image.height)))
     except DataError as problem:
         return str(problem).removeprefix(f"{path}: ").replace("the image is", "cannot be decoded:")
