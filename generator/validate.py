@@ -332,12 +332,13 @@ def _check_counts(dataset: Dataset) -> Iterator[Finding]:
     if there != counts["samples"]:
         yield Finding(
             "data set",
-            "counts.samples",
+            "dataset.json: counts.samples",
             f"{there} of {counts['samples']} samples are there; run tvr render",
         )
     images = counts["samples"] * len(expected_views(dataset.config))
     if dataset.manifest.source is None and counts.get("images", images) != images:
-        yield Finding("data set", "counts.images", f"says {counts['images']}, not {images}")
+        message = f"says {counts['images']}, not {images}"
+        yield Finding("data set", "dataset.json: counts.images", message)
 
 
 def _check_splits(dataset: Dataset, views: Mapping[str, frozenset[ImageKey]]) -> Iterator[Finding]:
