@@ -1,6 +1,7 @@
 """Checking a data set: every finding is one line that names the sample and the field."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -156,7 +157,8 @@ def check_sample(
                     decoded[field] = found
         mask = decoded.get("mask")
         if mask is not None or image.mask is None:
-            findings += _check_labels(dataset, sample, image, mask, pixels)
+            depth = decoded.get("depth")
+            findings += _check_labels(dataset, sample, image, mask, depth, pixels)
         if mask is not None and "path" in decoded:
             pictures[image.state, image.camera] = (decoded["path"], mask)
     if pixels and not findings:  # looks are judged by labels that are in order
@@ -225,9 +227,16 @@ def _check_stored_values(dataset: Dataset, sample_id: str, sample: Sample) -> It
 
 
 def _check_labels(
-    dataset: Dataset, sample: Sample, image: Image, mask: NDArray[np.uint8] | None, pixels: bool
+    dataset: Dataset,
+    sample: Sample,
+    image: Image,
+    mask: NDArray[np.uint8] | None,
+    depth: NDArray[np.uint16] | None,
+    pixels: bool,
 ) -> Iterator[Finding]:
     """Boxes, counts, visibility, centres, depths and relations against mask and geometry.
+
+    The surface that a depth file has of an object is no farther from its middle than its size.
 
     Without a mask, what can only be counted in one is not checked.
     """
@@ -256,6 +265,16 @@ def _check_labels(
                 yield finding(
                     f"objects.{here.index}.{field}", f"says {said}; mask and geometry say {found}"
                 )
+    for obj, labels in zip(objects, true.objects, strict=True):
+        steps = np.empty(0) if depth is None else depth[mask == labels.index + 1]
+        steps = steps[steps > 0]  # 0 is out of reach
+        away = float(np.median(steps) if steps.size else 0) * (image.depth_scale or 0.0)
+        size = math.hypot(1, dataset.world.shapes[obj.shape].half_height)
+        if steps.size and abs(away - labels.depth) > size * obj.radius(dataset.world):
+            yield finding(
+                f"objects.{labels.index}.depth",
+                f"is {labels.depth:.2f}, and {image.depth} times depth_scale says {away:.2f}",
+            )
     if image.relations != true.relations:
         yield finding("relations", "do not follow from positions and camera")
     if not pixels:
