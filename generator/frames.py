@@ -87,7 +87,7 @@ def read_layers(path: Path) -> dict[str, Floats32]:
                 name.partition(".")[2]: np.array(channel.pixels, dtype=np.float32)
                 for name, channel in file.channels().items()
             }
-    except RuntimeError as problem:
+    except (RuntimeError, ValueError) as problem:  # ValueError: no pixels, or no text in the header
         raise RenderError(f"{path}: {' '.join(str(problem).split())}") from None
 
 

@@ -5,6 +5,7 @@ transformations and attribute that changes. Paired test splits have the same sce
 docs/splits.md describes the schemes and the difficulty.
 """
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,8 +128,8 @@ def divide(scenes: Iterable[Scene], world: World, options: SplitOptions, where: 
 def write(dataset: Dataset, division: Division, by_difficulty: bool = False) -> None:
     """Write `splits/<scheme>/<split>.jsonl`, and `scheme.json` that says how it was made.
 
-    What an earlier run wrote for this scheme is deleted first, so that even an interrupted run
-    leaves no scene in two splits.
+    The new files are on the disk before what an earlier run wrote for this scheme is deleted, and
+    take its place only afterwards, so that even an interrupted run leaves no scene in two splits.
 
     Args:
         by_difficulty: easy pairs first, instead of by sample.
@@ -142,14 +143,22 @@ def write(dataset: Dataset, division: Division, by_difficulty: bool = False) -> 
     with writing(folder):
         make_folder(folder)
     with writing(folder), brief_lock(folder):
-        for path in folder.glob("*.jsonl"):
-            path.unlink()
-        sync_folder(folder)
-        for name, pairs in division.splits.items():
-            ordered = sorted(pairs, key=lambda r: r.difficulty) if by_difficulty else pairs
-            rated = {r.pair: r.difficulty for r in ordered}
-            dataset.write_split(f"{scheme}/{name}", rated, rated)
-        dataset.write_scheme(scheme, division.to_json())
+        draft = folder / ".draft"
+        shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
+        try:
+            for name, pairs in division.splits.items():
+                ordered = sorted(pairs, key=lambda r: r.difficulty) if by_difficulty else pairs
+                rated = {r.pair: r.difficulty for r in ordered}
+                dataset.write_split(f"{scheme}/{draft.name}/{name}", rated, rated)
+            dataset.write_scheme(f"{scheme}/{draft.name}", division.to_json())
+            for path in folder.glob("*.jsonl"):
+                path.unlink()
+            sync_folder(folder)
+            for path in list(draft.iterdir()):
+                path.replace(folder / path.name)
+            sync_folder(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _allot(

@@ -1,6 +1,7 @@
 """Checking a data set: every finding is one line that names the sample and the field."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +28,9 @@ from star_tvr.schemas.files import read_text
 from star_tvr.schemas.pictures import decode_png
 from star_tvr.schemas.records import Image, Sample, plan_to_json
 
+MODES = {"path": "RGB", "mask": "L", "depth": "I;16", "normals": "RGB", "blend": None}
+"""The files of an image, and the mode that those must have which are pictures."""
+
 LEAST_OVERLAP = 0.9
 """Intersection over union that a mask and the computed silhouettes must reach, for objects of at
 least `LEAST_PIXELS` pixels."""
@@ -38,6 +42,10 @@ TOLERANCES = {"bbox": 0.0, "pixels": 0.0, "visibility": 0.02, "center": 0.01, "d
 denominator, which later versions may compute a little better."""
 
 
+LONGEST = 500
+"""Characters of a message that are shown; it may hold a value of any length."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that is wrong: where, and what."""
@@ -47,7 +55,8 @@ class Finding:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.sample}: {self.field}: {self.message}"
+        more = " …" if len(self.message) > LONGEST else ""
+        return f"{self.sample}: {self.field}: {self.message[:LONGEST]}{more}"
 
     def to_json(self) -> dict[str, str]:
         """For `--json`."""
@@ -138,19 +147,20 @@ def check_sample(
         return findings
     pictures: dict[tuple[str, str], tuple[NDArray[np.uint8], NDArray[np.uint8]]] = {}
     for image in sample.images:
-        picture = _decode(dataset, sample_id, image, image.path, "RGB")
-        if isinstance(picture, str):
-            findings.append(finding(f"{image.state}-{image.camera}: {image.path}", picture))
-        if image.mask is None:
-            findings += _check_labels(dataset, sample, image, None, pixels)
-            continue
-        mask = _decode(dataset, sample_id, image, image.mask, "L")
-        if isinstance(mask, str):
-            findings.append(finding(f"{image.state}-{image.camera}: {image.mask}", mask))
-            continue
-        findings += _check_labels(dataset, sample, image, mask, pixels)
-        if not isinstance(picture, str):
-            pictures[image.state, image.camera] = (picture, mask)
+        decoded: dict[str, NDArray[Any]] = {}
+        for field, mode in MODES.items():
+            if (name := getattr(image, field)) is not None:
+                found = _decode(dataset, sample_id, image, name, mode)
+                if isinstance(found, str):
+                    findings.append(finding(f"{image.state}-{image.camera}: {name}", found))
+                else:
+                    decoded[field] = found
+        mask = decoded.get("mask")
+        if mask is not None or image.mask is None:
+            depth = decoded.get("depth")
+            findings += _check_labels(dataset, sample, image, mask, depth, pixels)
+        if mask is not None and "path" in decoded:
+            pictures[image.state, image.camera] = (decoded["path"], mask)
     if pixels and not findings:  # looks are judged by labels that are in order
         world = dataset.world
         clear = frozenset(k for k, v in world.materials.items() if v.transmission)
@@ -217,9 +227,16 @@ def _check_stored_values(dataset: Dataset, sample_id: str, sample: Sample) -> It
 
 
 def _check_labels(
-    dataset: Dataset, sample: Sample, image: Image, mask: NDArray[np.uint8] | None, pixels: bool
+    dataset: Dataset,
+    sample: Sample,
+    image: Image,
+    mask: NDArray[np.uint8] | None,
+    depth: NDArray[np.uint16] | None,
+    pixels: bool,
 ) -> Iterator[Finding]:
     """Boxes, counts, visibility, centres, depths and relations against mask and geometry.
+
+    The surface that a depth file has of an object is no farther from its middle than its size.
 
     Without a mask, what can only be counted in one is not checked.
     """
@@ -248,6 +265,16 @@ def _check_labels(
                 yield finding(
                     f"objects.{here.index}.{field}", f"says {said}; mask and geometry say {found}"
                 )
+    for obj, labels in zip(objects, true.objects, strict=True):
+        steps = np.empty(0) if depth is None else depth[mask == labels.index + 1]
+        steps = steps[steps > 0]  # 0 is out of reach
+        away = float(np.median(steps) if steps.size else 0) * (image.depth_scale or 0.0)
+        size = math.hypot(1, dataset.world.shapes[obj.shape].half_height)
+        if steps.size and abs(away - labels.depth) > size * obj.radius(dataset.world):
+            yield finding(
+                f"objects.{labels.index}.depth",
+                f"is {labels.depth:.2f}, and {image.depth} times depth_scale says {away:.2f}",
+            )
     if image.relations != true.relations:
         yield finding("relations", "do not follow from positions and camera")
     if not pixels:
@@ -275,14 +302,16 @@ def _overlap(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
 
 
 def _decode(
-    dataset: Dataset, sample_id: str, image: Image, name: str, mode: str
-) -> NDArray[np.uint8] | str:
-    """The pixels of a picture or mask, or what is wrong with the file."""
+    dataset: Dataset, sample_id: str, image: Image, name: str, mode: str | None
+) -> NDArray[Any] | str:
+    """The pixels of a picture, or the bytes of another file; or what is wrong with the file."""
     path = dataset.folder(sample_id) / name
     if not path.exists() and not path.is_symlink():
         return "is missing"
     try:
         content = dataset.picture(sample_id, name)
+        if mode is None:
+            return np.frombuffer(content, np.uint8)
         return np.asarray(decode_png(content, path, mode, (image.width, image.height)))
     except DataError as problem:
         return str(problem).removeprefix(f"{path}: ").replace("the image is", "cannot be decoded:")
@@ -322,12 +351,13 @@ def _check_counts(dataset: Dataset) -> Iterator[Finding]:
     if there != counts["samples"]:
         yield Finding(
             "data set",
-            "counts.samples",
+            "dataset.json: counts.samples",
             f"{there} of {counts['samples']} samples are there; run tvr render",
         )
     images = counts["samples"] * len(expected_views(dataset.config))
     if dataset.manifest.source is None and counts.get("images", images) != images:
-        yield Finding("data set", "counts.images", f"says {counts['images']}, not {images}")
+        message = f"says {counts['images']}, not {images}"
+        yield Finding("data set", "dataset.json: counts.images", message)
 
 
 def _check_splits(dataset: Dataset, views: Mapping[str, frozenset[ImageKey]]) -> Iterator[Finding]:

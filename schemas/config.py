@@ -126,6 +126,17 @@ DEEPEST = 50
 """Blocks within blocks of a document of YAML."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Names the line of a value that cannot be built, such as 2026-13-45 or `!!bool maybe`."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+            what = f"{node.tag.rpartition(':')[2]}: {problem}"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from None
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """What YAML says, in the form of JSON: keys are words, numbers finite, 64.0 is 64.
 
@@ -136,8 +147,8 @@ def parse_yaml(text: str, where: str) -> Any:
         ConfigError: it is no YAML, or something in it has no such form; names the line or the key.
     """
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as problem:  # ValueError: 2026-13-45
+        document = yaml.load(text, _Loader)  # noqa: S506 - it is a safe one
+    except (yaml.YAMLError, RecursionError) as problem:
         reason = " ".join(str(problem).split())
         raise ConfigError(f"{where}: cannot be read as YAML ({reason})") from None
     return _json_like(document, where, (), count(1))

@@ -1,5 +1,6 @@
 """What is refused before weights are loaded: all that data, model, device and batch must fit."""
 
+import math
 import os
 from collections.abc import Sequence
 
@@ -73,7 +74,7 @@ def _check_batch(config: TrainConfig) -> None:
             f"{config.source}: num_generations: {group} does not divide the batch of {whole} = "
             f"{size} (per_device_train_batch_size) x {steps} (gradient_accumulation_steps) x "
             f"{processes} (processes); set gradient_accumulation_steps to a multiple of "
-            f"{_smallest_factor(size * processes, group)}"
+            f"{group // math.gcd(group, size * processes)}"
         )
 
 
@@ -84,11 +85,6 @@ def _batch(config: TrainConfig) -> tuple[int, int, int, int]:
     steps = get("steps_per_generation") or get("gradient_accumulation_steps", 1)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     return get("generation_batch_size") or size * steps * processes, size, steps, processes
-
-
-def _smallest_factor(batch: int, group: int) -> int:
-    """The smallest n for which batch * n is a multiple of group."""
-    return next(n for n in range(1, group + 1) if batch * n % group == 0)
 
 
 def _check_consistency(config: TrainConfig, pairs: Sequence[Pair]) -> None:

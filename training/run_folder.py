@@ -121,7 +121,7 @@ def last_checkpoint(folder: Path) -> Path | None:
                 shutil.rmtree(path)
                 continue
             json.loads(content)
-        except ValueError as problem:
+        except (ValueError, RecursionError) as problem:
             aside = path.with_name(f"damaged-{path.name}")
             if aside.exists():
                 raise ConfigError(f"{state}: is damaged ({problem}); remove {path.name}") from None

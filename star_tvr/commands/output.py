@@ -35,10 +35,20 @@ def open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+LONGEST = 1000
+"""Characters of a message, which may hold a value of any length."""
+
+
 def echo(text: object, error: bool = False) -> None:
-    """Print lines on standard output or standard error, without control characters."""
-    lines = "\n".join(map(printable, str(text).split("\n")))
-    write(f"{lines}\n", sys.stderr if error else sys.stdout)
+    """Print lines on standard output or standard error, without control characters.
+
+    A message on standard error that is too long lacks its middle.
+    """
+    lines = list(map(printable, str(text).split("\n")))
+    if error:
+        half = LONGEST // 2
+        lines = [s if len(s) <= LONGEST else f"{s[:half]} … {s[-half:]}" for s in lines]
+    write("\n".join([*lines, ""]), sys.stderr if error else sys.stdout)
 
 
 def write(text: str, stream: IO[str]) -> None:

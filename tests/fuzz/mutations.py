@@ -179,9 +179,10 @@ def _nudged(rng: random.Random, value: Any) -> Any:
         others += [value + 1, value - 1, -value, value * 10, value * 1e9, value + 0.5, str(value)]
         others += [value * 1.05, float(value)]
     elif isinstance(value, str):
-        others += [f"{value}\n", value.upper(), f" {value}", value[1:], value * 500, value[::-1]]
+        others += [f"{value}\n", value.upper(), f" {value}", value[1:], value[:999] * 500]
+        others += [value[::-1]]
         others += [f"{value}\u0301", f"../{value}", f"{value}/"]
-    else:
+    elif isinstance(value, list):
         others += [value[:1], value * 50]
     return rng.choice(others)
 

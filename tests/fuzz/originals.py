@@ -74,7 +74,10 @@ def _sample_files(sampler: Sampler, index: int) -> dict[str, bytes]:
         )
         files[image.path] = encode_png(np.asarray(draw(plan, world, state_name, name)[0]))
         files[f"{stem}.mask.png"] = encode_png(mask)
-        files[f"{stem}.depth.png"] = encode_png(np.where(mask, 9000, 0).astype(np.uint16))
+        steps = np.zeros(mask.shape, np.uint16)
+        for o in image.objects:
+            steps[mask == o.index + 1] = round(o.depth * 1000)
+        files[f"{stem}.depth.png"] = encode_png(steps)
         files[f"{stem}.normals.png"] = encode_png(np.repeat(mask[..., None], 3, axis=-1))
         images.append(image)
     files["sample.json"] = dumps(Sample(plan, tuple(images), RENDER).to_json(world)).encode()

@@ -266,6 +266,23 @@ def test_depth_and_normals_agree_with_the_labels(extras):
                 assert np.median(np.linalg.norm(normals[inside], axis=-1)) > 0.95
 
 
+def test_depth_normals_and_blend_files_are_validated(extras, tmp_path):
+    data = shutil.copytree(extras, tmp_path / "d")
+    assert tvr("validate", data).returncode == 0
+    (folder,) = samples(data)
+    text = (folder / "sample.json").read_text()
+    first, *_ = json.loads(text)["images"]
+    (folder / first["normals"]).write_bytes((folder / first["mask"]).read_bytes())
+    (folder / first["blend"]).unlink()
+    (folder / "sample.json").write_text(text.replace('"depth_scale": 0.001', '"depth_scale": 2'))
+    found = tvr("validate", data).stdout
+    assert f"{first['normals']}: is L 64 x 48, and should be RGB 64 x 48" in found
+    assert f"{first['blend']}: is missing" in found
+    assert f", and {first['depth']} times depth_scale says " in found
+    (folder / first["depth"]).write_bytes((folder / first["depth"]).read_bytes()[:-30])
+    assert f"{first['depth']}: cannot be decoded" in tvr("validate", data).stdout
+
+
 OPEN = """
 import json, sys
 from star_tvr.generator import blender

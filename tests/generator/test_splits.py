@@ -18,7 +18,7 @@ from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair
 from star_tvr.training.answers import compose
-from tests.generator.command import refused, tvr
+from tests.generator.command import limited, linux, refused, tvr
 
 NAMES = ["train", "val", "test_id", "test_ood"]
 WORLD = load_config("star").world
@@ -160,6 +160,18 @@ def test_a_split_left_out_is_deleted(writable):
     assert set(found) == {"train", "test_id", "test_ood"}
     assert len({line["sample"] for line in found["test_id"]}) == 2
     assert "test_id.jsonl: 2 pairs of 2 scenes" in done.stdout
+
+
+@linux
+def test_a_full_disk_leaves_the_former_splits(writable):
+    assert tvr("split", writable).returncode == 0
+    before = lines(writable)
+    done = tvr("split", writable, "--proportions", "val=0", preexec_fn=limited(60))
+    assert done.returncode == 1
+    assert "splits/cross-view: cannot be written (File too large)" in done.stderr
+    assert lines(writable) == before
+    assert tvr("validate", writable).returncode == 0
+    assert not any((writable / "splits" / "cross-view").glob(".*"))
 
 
 def test_scenes_in_no_split_are_counted(writable):

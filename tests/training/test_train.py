@@ -97,6 +97,7 @@ def test_a_key_of_the_other_trainer(write_config):
             {"per_device_train_batch_size": 6, "num_generations": 8},
             "8 does not divide the batch of 6 .* gradient_accumulation_steps to a multiple of 4",
         ),
+        ({"num_generations": 2**63}, f"gradient_accumulation_steps to a multiple of {2**60}"),
         ({"num_generations": 1}, "num_generations: 1, but a group needs two"),
         (
             {"reward": {"extra": {"consistency": 1}}},
