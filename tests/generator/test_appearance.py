@@ -15,7 +15,12 @@ from tests.generator.command import ROUGH, render
 def good(tmp_path_factory):
     folder = tmp_path_factory.mktemp("looks") / "good"
     sizes = ("image.width=96", "image.height=72", "objects.visible=[2, 4]")
-    render(folder, "--num-samples", "6", overrides=(*sizes, *ROUGH))
+    clear = (
+        "transformations.count=[1, 2]",
+        "world.sizes={small: null}",
+        "visibility.min_pixels=600",
+    )
+    render(folder, "--num-samples", "10", overrides=(*sizes, *clear, *ROUGH))
     return folder
 
 
@@ -42,12 +47,23 @@ def recolor(dataset, sample, index, color, camera="center"):
 
 
 def with_change(dataset, attribute):
-    return next(
-        (s, t)
-        for s in dataset.samples()
-        for t in s.plan.transformations
-        if t.attribute == attribute
-        and sum(u.object == t.object for u in s.plan.transformations) == 1
+    """The largest opaque object of which nothing changes but this attribute."""
+
+    def pixels(change):
+        sample, t = change
+        image = sample.image("initial", "center")
+        opaque = "glass" not in (sample.plan.initial[t.object].material, t.value)
+        return opaque * next(o.pixels for o in image.objects if o.index == t.object)
+
+    return max(
+        (
+            (s, t)
+            for s in dataset.samples()
+            for t in s.plan.transformations
+            if t.attribute == attribute
+            and sum(u.object == t.object for u in s.plan.transformations) == 1
+        ),
+        key=pixels,
     )
 
 
