@@ -23,14 +23,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from star_tvr.scenes.errors import ConfigError, DataError, printable
-from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.config import read_yaml
 from star_tvr.schemas.dataset import Dataset, dumps
 from star_tvr.schemas.files import open_file, read_bytes, write_whole
 from star_tvr.schemas.folders import refuse_other, was_begun
 from star_tvr.schemas.locks import lock_folder
 from star_tvr.training.config import STAGES, ModelInput, TrainConfig, base_model, resolve
-from star_tvr.training.seen_scenes import scenes_of_run
+from star_tvr.training.seen_scenes import read_run, scenes_of_run
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
@@ -84,7 +83,7 @@ def open_run(config: TrainConfig, dataset: Dataset) -> ResumePoint:
         refuse_other(folder, {"kind": old["kind"]}, {"kind": config.kind}, name=name)
         refuse_other(folder, old, new, GROWING, name)
         same_length = all(old.get(k) == new.get(k) for k in ("max_steps", "num_train_epochs"))
-        done = same_length and _status(folder) == "done"
+        done = same_length and read_run(folder).status == "done"
     folder.mkdir(parents=True, exist_ok=True)
     if not done:
         write_whole(stored, yaml.safe_dump(new, sort_keys=False, allow_unicode=True))
@@ -171,11 +170,6 @@ def close_run(trainer: "Trainer", config: TrainConfig, dataset: Dataset) -> None
     """Write down that a run is done."""
     if trainer.is_world_process_zero():
         write_run(config.output_dir, config, dataset, "done", trainer.state.global_step)
-
-
-def _status(folder: Path) -> str | None:
-    path = folder / "run.json"
-    return read_json(path).get("status") if path.is_file() else None
 
 
 def _own_version() -> str:

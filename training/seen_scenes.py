@@ -24,10 +24,23 @@ SPAN = "[0-9]{1,18}(-[0-9]{1,18})?"
 
 
 class RunRecord(Settings, extra="ignore"):
-    """What a `run.json` says of scenes."""
+    """What is read again of a `run.json`."""
 
+    status: str = ""
+    """How far the run got."""
     trained_on: dict[str, Annotated[str, Field(pattern=f"^{SPAN}(,{SPAN})*$")]] = {}
     """Numbers of samples, such as `0-6,9`, by what `scenes_of` says of their data set."""
+
+
+def read_run(folder: Path) -> RunRecord:
+    """The `run.json` in a folder; of one without, that nothing is known.
+
+    Raises:
+        ConfigError: it says something else.
+        DataError: it cannot be read.
+    """
+    path = folder / "run.json"
+    return RunRecord.parse(read_json(path), str(path)) if path.is_file() else RunRecord()
 
 
 def scenes_of(manifest: Manifest) -> str:
@@ -48,17 +61,15 @@ def seen_scenes(folders: Iterable[str | None]) -> dict[str, list[Span]]:
         folders: of any of them; others, and those that do not say it, count for nothing.
 
     Raises:
-        ConfigError: a `run.json` beside them says something else.
-        DataError: it cannot be read.
+        ConfigError, DataError: what is beside one of them is no `run.json`, as for `read_run`.
     """
     found: dict[str, list[Span]] = {}
     for folder in filter(None, folders):
         path = Path(folder)
-        path = (path.parent if path.name.startswith("checkpoint-") else path) / "run.json"
-        if path.is_file():
-            for scenes, text in RunRecord.parse(read_json(path), str(path)).trained_on.items():
-                ends = ([int(n) for n in part.split("-")] for part in text.split(","))
-                found.setdefault(scenes, []).extend((e[0], e[-1]) for e in ends)
+        run = path.parent if path.name.startswith("checkpoint-") else path
+        for scenes, text in read_run(run).trained_on.items():
+            ends = ([int(n) for n in part.split("-")] for part in text.split(","))
+            found.setdefault(scenes, []).extend((e[0], e[-1]) for e in ends)
     return {scenes: _joined(spans) for scenes, spans in found.items()}
 
 
