@@ -15,7 +15,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from star_tvr.scenes.config import DatasetConfig
-from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.scenes.errors import DataError, TvrError
 from star_tvr.scenes.settings import Count, Settings, Share
 from star_tvr.schemas.checks import parse_json
 from star_tvr.schemas.config import load_config, preset_names
@@ -72,7 +72,7 @@ def read_blind(root: Path) -> BlindBaseline | None:
         return None
     try:
         return BlindBaseline.parse(parse_json(read_text(path, root=root), path), str(path))
-    except ConfigError as problem:
+    except TvrError as problem:
         raise DataError(f"{problem}; delete it and run tvr stats --blind again") from None
 
 

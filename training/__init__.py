@@ -20,6 +20,7 @@ none imports a later one:
     tiny_models      models built on the spot
     trl_arguments    the configuration as TRL wants it
     checks           what is refused before weights are loaded
+    seen_scenes      which scenes a model was trained on
     run_folder       the folder of a run, begun or gone on with
     initial_model    the model that the run begins with
     callbacks        speed, log, progress, a stop if it went wrong

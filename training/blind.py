@@ -58,14 +58,17 @@ def write_blind(dataset: Dataset, found: BlindBaseline) -> None:
 def blind_baseline(plans: Sequence[Plan], config: DatasetConfig, seed: int = 0) -> BlindBaseline:
     """Learn every question from the listing, and ask.
 
-    Raises:
-        DataError: there are fewer than `FEWEST` plans.
-
     Args:
         plans: at least `FEWEST`.
         config: of their data set.
         seed: of the division into scenes to learn from and to be asked about.
+
+    Raises:
+        DataError: there are fewer than `FEWEST` plans.
     """
+    import sklearn.ensemble  # noqa: F401 - limits hold for libraries that are there already
+    from threadpoolctl import threadpool_limits
+
     if len(plans) < FEWEST:
         raise DataError(
             f"{len(plans)} samples are too few to learn from; at least {FEWEST} are needed"
@@ -73,7 +76,10 @@ def blind_baseline(plans: Sequence[Plan], config: DatasetConfig, seed: int = 0) 
     order = shuffled(len(plans), seed, "blind")
     cut = int(SHARE * len(plans))
     known, asked = ([plans[k] for k in part] for part in (order[:cut], order[cut:]))
-    questions = tuple(_Learner(config, known).ask(asked))
+    # The trees are so small that threads, which wait for each other busily, cost more than they
+    # bring: eight times as much where others work, too.
+    with threadpool_limits(1):
+        questions = tuple(_Learner(config, known).ask(asked))
     return BlindBaseline(samples=len(plans), questions=questions)
 
 
@@ -132,14 +138,15 @@ class _Learner:
                     row = places.index(t.object)
                     found["attribute"].append((kinds[row] == t.attribute, 1 / len(attributes)))
                     if t.attribute in values:
-                        chance = 1 / _choices(self._world, t.attribute)
+                        chance = 1 / _choices(plan.initial[t.object], t.attribute, self._world)
                         found["value"].append((values[t.attribute][s][row] == t.value, chance))
             chosen = {}
             for row in np.argsort(-likely)[: int(number[s])]:
-                attribute = str(kinds[row])
-                chosen[places[row], attribute] = values[attribute][s][row]
-            choices = [_choices(self._world, a) for a in attributes]
-            chance = _chance_of_answer(choices, len(places), counts)
+                if kinds[row] in values:
+                    chosen[places[row], kinds[row]] = values[kinds[row]][s][row]
+            objects = [plan.initial[k] for k in places]
+            choices = [_choices(o, a, self._world) for o in objects for a in attributes]
+            chance = _chance_of_answer(choices, counts)
             found["answer"].append((chosen == truth, chance))
         return [_judge(q, results) for q, results in found.items() if results]
 
@@ -177,11 +184,11 @@ def _code(obj: SceneObject, world: World) -> list[int]:
 
 
 def _fit(rows: Sequence[Floats], labels: Sequence[Any]) -> Any:
-    """Trees; or the one label there is."""
+    """Trees; or the one label there is, if any."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    if len(set(labels)) == 1:
-        return labels[0]
+    if len(set(labels)) < 2:
+        return labels[0] if labels else None
     model = HistGradientBoostingClassifier(
         max_iter=100, learning_rate=0.05, max_leaf_nodes=15, min_samples_leaf=40, random_state=0
     )
@@ -204,24 +211,28 @@ def _scores(model: Any, rows: Floats, label: Any) -> Floats:
     return column
 
 
-def _choices(world: World, attribute: str) -> int:
-    """How many new values there are for somebody who knows the old one."""
-    return len(world.values(attribute)) - (attribute != "position")
+def _choices(obj: SceneObject, attribute: str, world: World) -> int:
+    """How many new values of an object there are for somebody who knows its old ones."""
+    values = world.values(attribute)
+    if attribute == "position":
+        return len(values)
+    looks = vars(obj)
+    new = (v for v in values if v != looks[attribute] and world.allows({**looks, attribute: v}))
+    return max(1, sum(1 for _ in new))  # there is none before another change of it
 
 
 def _counts(objects: int, attributes: int, low: int, high: int) -> range:
     return range(low, min(high, objects * attributes) + 1)
 
 
-def _chance_of_answer(choices: Sequence[int], objects: int, counts: Sequence[int]) -> float:
+def _chance_of_answer(choices: Sequence[int], counts: Sequence[int]) -> float:
     """How likely the best guess at a whole answer is right.
 
     Args:
-        choices: new values of each attribute that may change.
-        objects: that may change.
+        choices: new values of each attribute of each object that may change.
         counts: numbers of changes that there may be, equally likely.
     """
-    cheapest = sorted(list(choices) * objects)
+    cheapest = sorted(choices)
     return max(
         1 / (len(counts) * comb(len(cheapest), count) * prod(cheapest[:count])) for count in counts
     )

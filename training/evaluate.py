@@ -5,13 +5,14 @@ predictions.jsonl  one line for each answer, added as it comes
 metrics.json       written once all questions are answered
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from star_tvr.extras import require
-from star_tvr.scenes.errors import DataError, ParameterError
+from star_tvr.scenes.errors import DataError, ParameterError, printable
 from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.dataset import dumps, dumps_line
 from star_tvr.schemas.files import write_whole
@@ -26,6 +27,7 @@ from star_tvr.training.pairs import choose_pairs, shuffled_images
 from star_tvr.training.parquet_dataset import open_dataset
 from star_tvr.training.predictions import read_predictions
 from star_tvr.training.rows import RowReader
+from star_tvr.training.seen_scenes import count_seen
 
 
 def run(
@@ -107,6 +109,8 @@ def prepare(
 ) -> "Session":
     """Open an evaluation's folder and find out what is left to ask. Nothing is asked yet.
 
+    A model that was trained here on scenes that it is asked about is a line on stderr.
+
     Two that work in one folder at a time are kept apart by `schemas.locks.lock_folder` around this
     and all that follows.
 
@@ -130,15 +134,24 @@ def prepare(
     decoding = decoding or Decoding()
     wording = prompt or backend.trained().prompt
     folder = Path(out)
+    identity = backend.identity()
+    seen = count_seen(opened, pairs, (identity["model"], identity.get("adapter")))
     evaluation = {
         "dataset": str(dataset),
         "split": split,
-        **backend.identity(),
+        **identity,
         **asdict(decoding),
         "prompt": wording.to_json(),
         **({"shuffle_images": True} if shuffle_images else {}),
     }
     open_evaluation(folder, evaluation)
+    if seen:
+        words = (
+            f"{folder}: the model was trained on {seen} of the {len({p.sample for p in pairs})} "
+            f"scenes of {dataset}, {split}; ask about a split of the same scheme, or a data set "
+            "with another seed"
+        )
+        print(printable(words), file=sys.stderr)
     predictions = folder / "predictions.jsonl"
     drop_torn_line(predictions)
     questions = [Question(pair, draw) for pair in pairs for draw in range(decoding.num_samples)]

@@ -1,7 +1,7 @@
 """The folder of a training run: begun, gone on with, finished.
 
 config.yaml      the resolved configuration, usable as a configuration again
-run.json         how far the run got, and the versions of the libraries
+run.json         how far the run got, on which scenes, and the versions of the libraries
 log.jsonl        one line for each logged step
 checkpoint-N/    everything needed to go on from step N
 base/            the model the run began with, if it was built on the spot
@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from star_tvr.scenes.errors import ConfigError, DataError, printable
-from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.config import read_yaml
-from star_tvr.schemas.dataset import dumps
+from star_tvr.schemas.dataset import Dataset, dumps
 from star_tvr.schemas.files import open_file, read_bytes, write_whole
 from star_tvr.schemas.folders import refuse_other, was_begun
 from star_tvr.schemas.locks import lock_folder
 from star_tvr.training.config import STAGES, ModelInput, TrainConfig, base_model, resolve
+from star_tvr.training.seen_scenes import read_run, scenes_of_run
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
@@ -67,7 +67,7 @@ def lock_run(config: TrainConfig, args: "TrainingArguments") -> Iterator[None]:
         yield
 
 
-def open_run(config: TrainConfig) -> ResumePoint:
+def open_run(config: TrainConfig, dataset: Dataset) -> ResumePoint:
     """Look at a run's folder, or begin it. Checkpoints that were cut off are removed.
 
     Raises:
@@ -83,11 +83,11 @@ def open_run(config: TrainConfig) -> ResumePoint:
         refuse_other(folder, {"kind": old["kind"]}, {"kind": config.kind}, name=name)
         refuse_other(folder, old, new, GROWING, name)
         same_length = all(old.get(k) == new.get(k) for k in ("max_steps", "num_train_epochs"))
-        done = same_length and _status(folder) == "done"
+        done = same_length and read_run(folder).status == "done"
     folder.mkdir(parents=True, exist_ok=True)
     if not done:
         write_whole(stored, yaml.safe_dump(new, sort_keys=False, allow_unicode=True))
-        write_run(folder, config, "started", 0)
+        write_run(folder, config, dataset, "started", 0)
     return ResumePoint(last_checkpoint(folder), done)
 
 
@@ -151,7 +151,7 @@ def _refuse_torn(checkpoint: Path, cure: str) -> None:
                 raise ConfigError(f"{path}: is damaged; {cure}")
 
 
-def write_run(folder: Path, config: TrainConfig, status: str, step: int) -> None:
+def write_run(folder: Path, config: TrainConfig, dataset: Dataset, status: str, step: int) -> None:
     """Write `run.json`."""
     document = {
         "kind": config.kind,
@@ -159,21 +159,17 @@ def write_run(folder: Path, config: TrainConfig, status: str, step: int) -> None
         "step": step,
         "model": base_model(config),
         "adapter": config.adapter,
+        "trained_on": scenes_of_run(dataset, config.split, (base_model(config), config.adapter)),
         "versions": {"star-tvr": _own_version(), **{name: version(name) for name in LIBRARIES}},
         "python": sys.version.split()[0],
     }
     write_whole(folder / "run.json", dumps(document))
 
 
-def close_run(trainer: "Trainer", config: TrainConfig) -> None:
+def close_run(trainer: "Trainer", config: TrainConfig, dataset: Dataset) -> None:
     """Write down that a run is done."""
     if trainer.is_world_process_zero():
-        write_run(config.output_dir, config, "done", trainer.state.global_step)
-
-
-def _status(folder: Path) -> str | None:
-    path = folder / "run.json"
-    return read_json(path).get("status") if path.is_file() else None
+        write_run(config.output_dir, config, dataset, "done", trainer.state.global_step)
 
 
 def _own_version() -> str:

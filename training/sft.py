@@ -48,7 +48,7 @@ def train(config: TrainConfig) -> Path:
 def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig") -> Path:
     """Train, in a folder that nobody else writes to."""
     with args.main_process_first(desc="opening the run"):
-        begun = open_run(config)
+        begun = open_run(config, dataset)
     if begun.done:
         return config.output_dir
 
@@ -73,7 +73,7 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
     with explain_full_disk(trainer):
         trainer.train(resume_from_checkpoint=begun.checkpoint and str(begun.checkpoint))
         trainer.save_model()
-        close_run(trainer, config)
+        close_run(trainer, config, dataset)
     return config.output_dir
 
 

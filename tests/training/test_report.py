@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from star_tvr.scenes.errors import DataError
 from star_tvr.scenes.transformations import Transformation
+from star_tvr.schemas.card import BLIND
 from star_tvr.schemas.dataset import Dataset, dumps, dumps_line
 from star_tvr.schemas.records import Pair
 from star_tvr.training import evaluate, report
@@ -524,3 +525,32 @@ def test_several_answers_to_a_question(dataset, tmp_path):
     assert [read.pass_at[k].value for k in (1, 2)] == [0.5, 1.0]
     assert read.pass_at == scored.pass_at
     assert [r.draw for r in read.results] == [r.draw for r in scored.results]
+
+
+def test_what_can_be_learnt_without_the_pictures(dataset, tmp_path):
+    copies = []
+    for name in ("leaky", "damaged", "silent"):
+        opened = Dataset.open(shutil.copytree(dataset.root, tmp_path / name))
+        answers = answers_of(opened, "cross-view/test_id", 0.5)
+        for time in ("before", "after"):
+            folder = tmp_path / "study" / f"{name}-{time}"
+            write_evaluation(folder, opened, "cross-view/test_id", answers)
+        copies.append(opened.root)
+    leak = {"question": "object", "title": "an object <b>that</b> changes", "asked": 1200}
+    shares = {"right": 0.525, "low": 0.5, "high": 0.55, "chance": 0.4}
+    even = {"question": "value", "title": "the new value", "asked": 1200, **shares, "chance": 0.51}
+    document = {"samples": 4000, "questions": [leak | shares, even]}
+    (copies[0] / BLIND).write_text(dumps(document))
+    (copies[1] / BLIND).write_text("[]")
+    page = Page(report.run(tmp_path / "study"))
+    page.check_self_contained()
+    assert page.text.count("What can be learnt without the pictures") == 1
+    assert (
+        "leaky, 4,000 scenes right, % chance, % asked "
+        "an object <b>that</b> changes (leaks) 52.5 [50.0, 55.0] 40.0 1,200 "
+        "the new value 52.5 [50.0, 55.0] 51.0 1,200"
+    ) in page.text
+    assert page.text.count(f"{copies[1] / BLIND}: ") == 1
+    (copies[0] / BLIND).unlink()
+    (copies[1] / BLIND).unlink()
+    assert "without the pictures" not in Page(report.run(tmp_path / "study")).text

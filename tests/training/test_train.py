@@ -431,25 +431,27 @@ def test_two_runs_do_not_write_to_one_folder(write_config, tmp_path, kind):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_belongs_to_one_configuration(write_config, tmp_path):
+def test_a_folder_belongs_to_one_configuration(write_config, dataset, tmp_path):
     config = load_train_config("grpo", write_config(learning_rate=0.01))
-    open_run(config)
-    open_run(config)
+    open_run(config, dataset)
+    open_run(config, dataset)
     changed = load_train_config("grpo", write_config(learning_rate=0.02))
     with pytest.raises(ConfigError, match="was made with learning_rate = 0.01, now it is 0.02"):
-        open_run(changed)
+        open_run(changed, dataset)
     with pytest.raises(ConfigError, match='was made with kind = "grpo", now it is "sft"'):
-        open_run(load_train_config("sft", write_config(learning_rate=0.01)))
+        open_run(load_train_config("sft", write_config(learning_rate=0.01)), dataset)
     stored = tmp_path / "run" / "config.yaml"
     text = stored.read_text()
     stored.write_text(text.replace("  order: index\n", ""))  # as if begun before there was the key
     assert stored.read_text() != text
-    open_run(config)
+    open_run(config, dataset)
     assert stored.read_text() == text
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(ConfigError, match="is not empty and has no config.yaml"):
-        open_run(load_train_config("grpo", write_config(output_dir=str(tmp_path / "other"))))
+        open_run(
+            load_train_config("grpo", write_config(output_dir=str(tmp_path / "other"))), dataset
+        )
 
 
 def test_a_checkpoint_that_was_cut_off_is_removed(tmp_path):
@@ -511,8 +513,8 @@ class Deadly(callbacks.LogFile):
         super().on_log(args, state, control, **rest)
         reached(self.path.parent, state.global_step)
 
-def deadly(folder, config, status, step):
-    write_run(folder, config, status, step)
+def deadly(folder, config, dataset, status, step):
+    write_run(folder, config, dataset, status, step)
     reached(folder, status)
 
 callbacks.LogFile, run_folder.write_run = Deadly, deadly

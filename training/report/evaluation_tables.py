@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from star_tvr.scenes.errors import DataError
+from star_tvr.schemas.card import read_blind
 from star_tvr.training.answers import parse, parse_triplet
 from star_tvr.training.bootstrap import Estimate
 from star_tvr.training.comparison import Comparison, compare
@@ -18,6 +19,7 @@ from star_tvr.training.report.html_tables import (
     chunks,
     estimate_cell,
     metric_label,
+    number,
     setting_words,
 )
 from star_tvr.training.report.report_data import Evaluation
@@ -45,6 +47,31 @@ def metric_tables(evaluations: Sequence[Evaluation]) -> list[ReportTable]:
             passed = [e.report.pass_at.get(k, nothing) for e in part]
             rows.append(TableRow(f"pass@{k}, % ↑", [estimate_cell("tacc", s) for s in passed]))
         tables.append(ReportTable([TableCell(e.name, e.split) for e in part], rows))
+    return tables
+
+
+def blind_tables(evaluations: Sequence[Evaluation], problems: list[str]) -> list[ReportTable]:
+    """What can be learnt without the pictures, of every data set that says so in `blind.json`."""
+    tables = []
+    roots = dict.fromkeys(e.dataset.root.resolve() for e in evaluations if e.dataset)
+    for root in roots:
+        try:
+            found = read_blind(root)
+        except DataError as problem:
+            problems.append(str(problem))
+            continue
+        if found is None:
+            continue
+        rows = []
+        for q in found.questions:
+            right, low, high, chance = (
+                number("tacc", share) for share in (q.right, q.low, q.high, q.chance)
+            )
+            cells = [TableCell(right, f"[{low}, {high}]"), TableCell(chance)]
+            label = f"{q.title} (leaks)" if q.leaks else q.title
+            rows.append(TableRow(label, [*cells, TableCell(f"{q.asked:,}")]))
+        heads = [TableCell(head) for head in ("right, %", "chance, %", "asked")]
+        tables.append(ReportTable(heads, rows, f"{root.name}, {found.samples:,} scenes"))
     return tables
 
 

@@ -176,6 +176,7 @@ def page(folder: Path, found: ReportData) -> str:
     """The HTML text."""
     problems = list(found.problems)
     versus = evaluation_tables.comparisons(found.evaluations, problems)
+    blind = evaluation_tables.blind_tables(found.evaluations, problems)
     answered = [e for e in found.evaluations if e.report.results]
     lengths = [
         (k, n)
@@ -198,6 +199,7 @@ def page(folder: Path, found: ReportData) -> str:
         problems=problems,
         evaluations=found.evaluations,
         metric_tables=evaluation_tables.metric_tables(found.evaluations),
+        blind_tables=blind,
         settings=evaluation_tables.setting_tables(found.evaluations),
         comparison_tables=evaluation_tables.comparison_tables(versus),
         changes=[_changes(v) for v in versus],
