@@ -357,7 +357,9 @@ def test_pixels_that_belong_to_another_scene(copy):
     assert tvr("validate", copy).returncode == 0
     done = tvr("validate", copy, "--pixels")
     assert done.returncode == 1
-    assert f"{SAMPLE}: initial-center: objects.0: mask and geometry overlap" in done.stdout
+    assert re.search(
+        rf"{SAMPLE}: initial-center: objects\.\d: mask and geometry overlap", done.stdout
+    )
 
 
 def test_a_missing_sample(copy):
