@@ -7,6 +7,7 @@ names, and links are not followed.
 """
 
 import re
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -217,11 +218,39 @@ class Hdf5Source:
         node = self._dataset(self._get(self._group(split, "data"), name, where), where)
         if node.shape != () or node.dtype.kind not in "OS" or node.dtype.itemsize > LONGEST:
             raise DataError(f"{self.path}: {where} is no text")
+        if node.dtype.kind == "O" and not self._is_heap_whole(node):
+            raise DataError(f"{self.path}: {where} is damaged (its heap has no end)")
         with self._reading(where):
             content = node[()]
         if not isinstance(content, bytes):
             raise DataError(f"{self.path}: {where} is no text")
         return _text(content, f"{self.path}: {where}")
+
+    def _is_heap_whole(self, node: Any) -> bool:
+        """Whether the objects of the global heap that holds a text fill it, one after the other.
+
+        HDF5 goes round for ever at one that takes no room, and cannot be interrupted.
+        """
+        base, place = self.file.userblock_size, node.id.get_offset()
+        if place is None or self.file.id.get_create_plist().get_sizes() != (8, 8):
+            return False
+        try:
+            with open_file(self.path) as file:
+                file.seek(place + 4)
+                heap = base + int.from_bytes(file.read(8), "little")
+                file.seek(heap + 8)
+                heap_size = int.from_bytes(file.read(8), "little")
+                objects = file.read(heap_size - 16 if heap_size <= LONGEST else 0)
+        except (OSError, OverflowError):  # there is no such place
+            return False
+        at = 0
+        while at + 16 <= len(objects):
+            number, length = struct.unpack_from("<H6xQ", objects, at)
+            room = 16 + -(-length // 8) * 8 if number else length  # 0 is what is free
+            if not room:
+                return False
+            at += room
+        return 0 < at <= len(objects) == heap_size - 16
 
     def image(
         self, split: str | None, name: str, size: tuple[int, int] | None = None

@@ -358,7 +358,7 @@ def test_pixels_that_belong_to_another_scene(copy):
     done = tvr("validate", copy, "--pixels")
     assert done.returncode == 1
     assert re.search(
-        rf"{SAMPLE}: initial-center: objects.\d: mask and geometry overlap", done.stdout
+        rf"{SAMPLE}: initial-center: objects\.\d: mask and geometry overlap", done.stdout
     )
 
 
