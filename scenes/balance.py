@@ -11,7 +11,7 @@ of these are balanced, and none of them tells anything about another: what follo
 transformation of a sample is as open as if it were drawn by lot from all that is possible.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import lcm
@@ -28,7 +28,7 @@ Pairs = list[tuple[int, str]]
 _MOVE_BLOCK = 48
 
 _SWAPS = 2000
-"""Swaps after which a block keeps a pair that is there twice; only very full cells need as many."""
+"""Swaps after which a block keeps pairs that are there twice; only very full cells need as many."""
 
 
 @dataclass(frozen=True)
@@ -281,21 +281,28 @@ def _distinct_pairs(
     """
     length = lcm(objects, attributes)
     rng = np.random.Generator(np.random.PCG64(seed))
-    samples: list[list[tuple[int, int]]] = [[] for _ in range(length)]
+    samples: list[dict[tuple[int, int], None]] = [{} for _ in range(length)]  # sets with an order
+    swaps = _SWAPS
     for _ in range(count):
         lines = [
             [int(v) for _ in range(length // size) for v in rng.permutation(size)]
             for size in (objects, attributes)
         ]
-        for _ in range(_SWAPS):
-            twice = [n for n in range(length) if (lines[0][n], lines[1][n]) in samples[n]]
-            if not twice:
+        twice: set[int] = set()
+        touched: Iterable[int] = range(length)
+        while True:
+            for n in touched:
+                (twice.add if (lines[0][n], lines[1][n]) in samples[n] else twice.discard)(n)
+            if not twice or not swaps:
                 break
-            n = twice[int(rng.integers(len(twice)))]
+            swaps -= 1
+            n = sorted(twice)[int(rng.integers(len(twice)))]
+            touched = [n]
             drawn = divmod(int(rng.integers(objects * attributes)), attributes)
             for line, size, value in zip(lines, (objects, attributes), drawn, strict=True):
                 m = line.index(value, n - n % size)
                 line[n], line[m] = line[m], line[n]
+                touched.append(m)
         for n, pair in enumerate(zip(*lines, strict=True)):
-            samples[n].append(pair)
+            samples[n][pair] = None
     return tuple(map(tuple, samples))
