@@ -4,6 +4,7 @@ Each question is learnt on 70 % of the scenes and asked of the rest. Where the t
 often than chance, a data set gives answers away.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from math import comb, prod
 from typing import Any
@@ -32,6 +33,10 @@ SHARE = 0.7
 """Of the scenes, for learning."""
 
 NEIGHBOURS = 3
+
+NOBODY = -9.0
+"""What is said of a neighbour that is not there. Trees have a word of their own for that, NaN, but
+refuse a column of nothing else."""
 
 QUESTIONS: Mapping[str, str] = {
     "count": "how many changes",
@@ -168,7 +173,7 @@ class _Learner:
         for k in range(len(self._places(plan))):
             alike = (codes == codes[k]).sum(0) - 1.0
             nearest = np.argsort(((points - points[k]) ** 2).sum(1))[1 : 1 + NEIGHBOURS]
-            about = np.full((NEIGHBOURS, 2 + codes.shape[1]), np.nan)
+            about = np.full((NEIGHBOURS, 2 + codes.shape[1]), NOBODY)
             about[: len(nearest)] = np.hstack([points[nearest] - points[k], codes[nearest]])
             rows.append([k, len(shown), *points[k], *codes[k], *alike, *about.ravel()])
         return np.array(rows, dtype=float)
@@ -190,9 +195,15 @@ def _fit(rows: Sequence[Floats], labels: Sequence[Any]) -> Any:
     if len(set(labels)) < 2:
         return labels[0] if labels else None
     model = HistGradientBoostingClassifier(
-        max_iter=100, learning_rate=0.05, max_leaf_nodes=15, min_samples_leaf=40, random_state=0
+        max_iter=100,
+        learning_rate=0.05,
+        max_leaf_nodes=15,
+        min_samples_leaf=max(5, min(40, len(rows) // 20)),  # few rows could not be divided else
+        random_state=0,
     )
-    return model.fit(np.array(rows), np.array(labels))
+    with warnings.catch_warnings():  # sklearn doubts that so many values of a move are classes
+        warnings.simplefilter("ignore", UserWarning)
+        return model.fit(np.array(rows), np.array(labels))
 
 
 def _best(model: Any, rows: Floats) -> NDArray[Any]:

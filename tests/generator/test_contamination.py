@@ -62,7 +62,7 @@ def test_another_seed_or_world_shares_nothing(plans, tmp_path, override):
 
 
 def test_presets_share_nothing(tmp_path):
-    settings = ["num_samples=8"]
+    settings = ["num_samples=4"]
     found = {p: write_dataset(tmp_path / p, load_config(p, settings)) for p in preset_names()}
     for first, second in combinations(found.values(), 2):
         assert overlap(first, second).positions == 0, (first.root, second.root)
