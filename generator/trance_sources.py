@@ -241,7 +241,7 @@ class Hdf5Source:
                 file.seek(heap + 8)
                 heap_size = int.from_bytes(file.read(8), "little")
                 objects = file.read(heap_size - 16 if heap_size <= LONGEST else 0)
-        except (OSError, OverflowError):  # there is no such place
+        except (OSError, ValueError):  # there is no such place
             return False
         at = 0
         while at + 16 <= len(objects):

@@ -8,6 +8,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.fuzz.sandbox import Case, Outcome, judge
+
 ROOT = Path(__file__).parents[1]
 CORPUS = sorted((ROOT / "tests" / "fuzz" / "corpus").glob("*.json"))
 
@@ -18,16 +22,24 @@ def fuzz(*arguments):
 
 
 def test_nothing_falls():
-    done = fuzz(*CORPUS, "--inputs", "100", "--seed", "1")
+    done = fuzz(*CORPUS, "--inputs", "60", "--seed", "1")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
 
 
 PLANTED: dict[str, Any] = {
     "writes outside/x": {"command": ["stats", "data", "--out", "outside/x"]},
     "success: it is planted": {"command": ["stats", "data"], "wrong": "it is planted"},
-    "prints the control character '\\x1b'": {"command": ["stats", "no\x1b[2J"]},
-    "prints a line of more than 5,000 characters": {"command": ["stats", "x" * 6_000]},
 }
+
+SAID = {
+    "prints the control character '\\x1b'": (0, "\x1b[2J"),
+    "prints a line of more than 5,000 characters": (0, "x" * 6_000),
+    "unnamed ValueError: 3": (1, "error: ValueError: 3; --debug says more"),
+    "exit status 3": (3, "no"),
+    "fails without a word": (2, "\n"),
+    "does not name the file: error: it is wrong": (1, "error: it is wrong"),
+}
+"""What no command says or does, as far as we know."""
 
 
 def test_what_must_not_be_is_noticed(tmp_path):
@@ -41,6 +53,15 @@ def test_what_must_not_be_is_noticed(tmp_path):
     assert done.returncode == 1, done.stderr
     for problem in PLANTED:
         assert f"sample: {problem}" in done.stdout
+
+
+@pytest.mark.parametrize("problem", SAID)
+def test_what_must_not_be_said_is_noticed(problem, tmp_path):
+    status, output = SAID[problem]
+    case = Case("sample 0 0", ["data"], ["stats", "data"], {"data/dataset.json": b"{}"})
+    outcome = Outcome(case, status, output, 0.1)
+    judge(outcome, [], tmp_path)
+    assert outcome.problems == [problem]
 
 
 def test_an_input_is_the_same_every_time():

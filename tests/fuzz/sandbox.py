@@ -110,7 +110,7 @@ def attack(case: Case, originals: Path) -> Outcome:
     with box(case, originals) as root:
         before = _snapshot(root)
         outcome = _run(case, root, case.command)
-        _judge(outcome, _differences(before, _snapshot(root)), root)
+        judge(outcome, _differences(before, _snapshot(root)), root)
     if any("unnamed" in problem for problem in outcome.problems):
         with box(case, originals) as root:  # once more, to see where it comes from
             again = _run(case, root, ["--debug", *case.command]).output
@@ -360,8 +360,8 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 LONGEST_LINE = 5_000
 
 
-def _judge(outcome: Outcome, changed: list[str], root: Path) -> None:
-    """Write down what must not be."""
+def judge(outcome: Outcome, changed: list[str], root: Path) -> None:
+    """Write down what must not be; `changed` are paths below `root`."""
     case, problems, output = outcome.case, outcome.problems, outcome.output
     if outcome.status is None:
         problems.append(f"takes more than {SECONDS} s {_place(output)}")
