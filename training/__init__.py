@@ -16,6 +16,7 @@ none imports a later one:
     pairs            which questions are asked, in which order
     rows             a question as the row that a trainer reads
     training_rows    all rows of a run
+    weights          whether weights are those of their model
     models           models and adapters, loaded
     tiny_models      models built on the spot
     trl_arguments    the configuration as TRL wants it

@@ -84,7 +84,7 @@ def test_rubber_has_nearly_the_colours_of_the_palette(palette):
     for name, color in seen.items():
         distance = {k: np.linalg.norm(color - v) for k, v in WORLD.colors.items()}
         assert min(distance, key=distance.__getitem__) == name
-        assert distance[name] < 60
+        assert distance[name] < 70  # yellow gives back 70 % of the light at most
 
 
 @pytest.mark.parametrize("material", ["rubber", "metal", "glass"])
