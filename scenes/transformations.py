@@ -29,7 +29,7 @@ class Transformation:
     object: int
     attribute: str
     value: str
-    equivalents: tuple[str, ...] = field(default=(), compare=False)
+    equivalents: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.object}.{self.attribute}.{self.value}"
