@@ -148,7 +148,9 @@ class Importer:
             self.rules.update(broken)
             return ImportResult("there" if plan.id in done else "imported"), plan.id
         except DataError as problem:
-            return ImportResult("damaged", str(problem)), ""
+            # What is wrong with a picture is said of the picture.
+            where = "" if str(problem).startswith(raw.where) else f"{raw.where}: "
+            return ImportResult("damaged", f"{where}{problem}"), ""
 
     def _broken(self, plan: Plan, world: World) -> set[str]:
         config = self.config

@@ -19,7 +19,7 @@ from rich.table import Table
 from star_tvr.generator.difficulty import view_angle
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import DataError
-from star_tvr.scenes.rules import move_type
+from star_tvr.scenes.rules import check_plan, move_type
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.transformations import answer_text
 from star_tvr.schemas.dataset import Dataset
@@ -136,8 +136,9 @@ class StatsAccumulator:
         self._fair_indices: dict[int, float] = {}
 
     def update(self, sample: Sample) -> None:
-        """Count everything about a sample."""
+        """Count everything about a sample. Raises DataError if it contradicts itself."""
         plan, world = sample.plan, self._dataset.world
+        check_plan(plan, world, f"{self._dataset.folder(sample.id) / 'sample.json'}")
         self._samples += 1
         self._images += len(sample.images)
         shown = visible_objects(plan.initial, world)

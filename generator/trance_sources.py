@@ -48,6 +48,9 @@ def read_document(raw: RawSample) -> dict[str, Any]:
     """
     document: dict[str, Any] = parse_json(raw.text(), raw.where)
     check(document, "trance", raw.where)
+    document["idx"] = int(document["idx"])  # to JSON Schema, 1.0 is an integer
+    for step in document["transformations"]:
+        step["obj_idx"] = int(step["obj_idx"])
     return document
 
 

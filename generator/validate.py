@@ -216,9 +216,14 @@ def _check_stored_values(dataset: Dataset, sample_id: str, sample: Sample) -> It
             field = f"states.final.objects.{after.index}.rotation"
             yield Finding(sample_id, field, f"is {after.rotation}, and was {before.rotation}")
     stored = parse_json(dataset.text(sample_id), dataset.folder(sample_id) / "sample.json")
+    version, least = stored["schema_version"], dataset.manifest.schema_version
+    if version < least:
+        yield Finding(
+            sample_id, "schema_version", f"is {version}, and that of dataset.json {least}"
+        )
     image = sample.images[0]
     derived = plan_to_json(sample.plan, dataset.world, image.width, image.height)
-    if stored["schema_version"] == 1:
+    if version == 1:
         for transformation in derived["transformations"]:
             transformation.pop("equivalents", None)
     for key in ("states", "transformations", "answer", "cameras"):

@@ -54,9 +54,9 @@ def open_file(path: Path, root: Path | None = None) -> BinaryIO:
         DataError: it is missing, may not be read, or is a link below `root`, a folder, a device or
             a pipe, which might have no end.
     """
-    if root is not None:
-        refuse_links(root, path)
     try:
+        if root is not None:
+            refuse_links(root, path)
         # Without O_NONBLOCK, opening a pipe would wait for its writer.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         if not stat.S_ISREG(os.fstat(handle).st_mode):
