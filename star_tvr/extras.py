@@ -25,6 +25,7 @@ EXTRAS = {
     "matplotlib": "report",
     "pyarrow": "report",
     "sklearn": "report",
+    "threadpoolctl": "report",
     "ray": "ray",
 }
 """The extra for every package that code here imports and a plain installation lacks.
