@@ -342,25 +342,24 @@ def test_findings_as_json(copy):
 def test_pixels_that_belong_to_another_scene(copy):
     """Image and mask of another sample, with labels that fit them, do not fit the geometry."""
     dataset = Dataset.open(copy)
-    sample = dataset.sample(SAMPLE)
+    sample, *others = sorted(dataset.samples(), key=lambda s: -len(s.plan.initial))
     before = sample.image("initial", "center")
-    most = len(sample.plan.initial)
-    other = next(s.id for s in dataset.samples() if s.id != SAMPLE and len(s.plan.initial) <= most)
+    largest = max(others, key=lambda s: max(o.pixels for o in s.image("initial", "center").objects))
     for name in before.files:
-        shutil.copy(dataset.folder(other) / name, folder(copy) / name)
-    mask = np.asarray(PIL.Image.open(folder(copy) / before.mask))
+        shutil.copy(dataset.folder(largest.id) / name, dataset.folder(sample.id) / name)
+    mask = np.asarray(PIL.Image.open(dataset.folder(sample.id) / before.mask))
     camera = sample.plan.cameras["center"]
     labels = image_labels(
         mask, "initial", sample.plan.initial, "center", camera, dataset.world, True
     )
     images = tuple(labels if image == before else image for image in sample.images)
     document = replace(sample, images=images).to_json(dataset.world)
-    (folder(copy) / "sample.json").write_text(dumps(document))
+    (dataset.folder(sample.id) / "sample.json").write_text(dumps(document))
     assert tvr("validate", copy).returncode == 0
     done = tvr("validate", copy, "--pixels")
     assert done.returncode == 1
     assert re.search(
-        rf"{SAMPLE}: initial-center: objects\.\d: mask and geometry overlap", done.stdout
+        rf"{sample.id}: initial-center: objects\.\d: mask and geometry overlap", done.stdout
     )
 
 
