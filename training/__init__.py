@@ -6,6 +6,7 @@ none imports a later one:
     answers          from a completion to triplets
     assignment       which prediction is matched to which truth
     rewards          what they earn
+    grpo_losses      which settings of the loss make sense
     config           what a run is to do: the configuration, read
     parquet_dataset  an export in parquet as a data set
     augment          the same pictures mirrored, reversed, renumbered
@@ -21,6 +22,10 @@ none imports a later one:
     tiny_models      models built on the spot
     trl_arguments    the configuration as TRL wants it
     checks           what is refused before weights are loaded
+    memory           how much memory a training takes
+    skeletons        what is known of a model without its weights
+    run_plan         tokens, steps and memory of a run, before it begins
+    plan_tables      the same as tables
     seen_scenes      which scenes a model was trained on
     run_folder       the folder of a run, begun or gone on with
     initial_model    the model that the run begins with
