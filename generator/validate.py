@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from star_tvr.generator.appearance import check_appearance
 from star_tvr.generator.labels import image_labels
+from star_tvr.scenes.config import LightsConfig
 from star_tvr.scenes.errors import DataError, TvrError
 from star_tvr.scenes.rules import Violation, violations
 from star_tvr.scenes.seeds import derive, sample_seed
@@ -175,9 +176,10 @@ def _check_origin(dataset: Dataset, sample_id: str, sample: Sample) -> Iterator[
     """Whether a sample is one of this data set, as far as its configuration says."""
     if sample.id != sample_id:
         yield "id", f"is {sample.id}, but the folder is called {sample_id}"
+    config = dataset.config
+    yield from _check_lamps(config.lights, list(sample.plan.lights))
     if dataset.manifest.source is not None:
         return  # imported: made by other means than the configuration
-    config = dataset.config
     if sample.plan.preset != config.preset:
         yield "preset", f"is {sample.plan.preset}, but the data set's is {config.preset}"
     seed = sample_seed(config.scene_seed, int(sample_id))
@@ -196,6 +198,16 @@ def _check_origin(dataset: Dataset, sample_id: str, sample: Sample) -> Iterator[
             yield f"{name}: mask", "is missing" if config.masks else "is there unasked"
     for state, camera in sorted(expected_views(config) - views):
         yield "images", f"{state}-{camera} is missing"
+
+
+def _check_lamps(lights: LightsConfig, there: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Whether there are as many lamps as the configuration has, of its names."""
+    least, most = lights.vary.count or (len(lights.lamps), len(lights.lamps))
+    if not least <= len(there) <= most:
+        wanted = f"{least} to {most}" if least < most else f"{least}"
+        yield "lights", f"are {len(there)}, and the data set's configuration has {wanted}"
+    elif strange := set(there) ^ set(lights.names(len(there))):
+        yield "lights", f"are not those of the configuration: {', '.join(sorted(strange))}"
 
 
 def _broken_rules(dataset: Dataset, sample: Sample) -> Iterator[Violation]:
