@@ -95,6 +95,8 @@ class Outcome:
     Attributes:
         status: exit status; negative for a signal, None for a process that was stopped.
         output: standard output and error.
+        seconds: how long it took.
+        work: seconds of processor time that it took, of them.
         problems: what must not be, one line each.
     """
 
@@ -102,6 +104,7 @@ class Outcome:
     status: int | None
     output: str
     seconds: float
+    work: float = 0.0
     problems: list[str] = field(default_factory=list)
 
 
@@ -181,12 +184,13 @@ def _run(case: Case, root: Path, command: Sequence[str]) -> Outcome:
             waiting.poll(5000)
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)  # with whatever it started
-        _, code = os.waitpid(pid, 0)
+        _, code, used = os.wait4(pid, 0)
     finally:
         os.close(watch)
     status = None if stopped else os.waitstatus_to_exitcode(code)
     output = log.read_bytes()[:2_000_000].decode(errors="replace") if log.is_file() else ""
-    return Outcome(case, status, output, time.monotonic() - start)
+    seconds = time.monotonic() - start
+    return Outcome(case, status, output, seconds, used.ru_utime + used.ru_stime)
 
 
 def _child(case: Case, root: Path, command: list[str], log: Path) -> None:
