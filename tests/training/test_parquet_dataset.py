@@ -196,6 +196,26 @@ def test_an_export_that_is_older_than_a_key_is_read(copy):
     assert open_dataset(copy, SPLIT).config.render.guides is True
 
 
+def test_a_small_file_of_many_rows_is_refused(copy):
+    """Millions of equal rows take a few kilobytes in a file, and gigabytes when they are read."""
+
+    def repeated(number, size):
+        def change(table, metadata):
+            row = table.slice(0, 1).replace_schema_metadata(metadata)
+            return pyarrow.concat_tables([row.take([0] * size)] * (number // size))
+
+        return change
+
+    path = copy / "data" / "cross-view" / "train-00000.parquet"
+    whole = path.read_bytes()
+    for number, message in ((200_000, r"promises 200000 rows in \d+ bytes"), (11_000, "has 11000")):
+        damaged(path, repeated(number, 1000))
+        assert path.stat().st_size < 100_000
+        with pytest.raises(DataError, match=f"train-00000.parquet: {message}.*; make the export"):
+            open_dataset(copy, SPLIT)
+        path.write_bytes(whole)
+
+
 def test_a_damaged_file_is_named(copy):
     path = copy / "data" / "cross-view" / "train-00000.parquet"
     path.write_bytes(path.read_bytes()[:-9])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from star_tvr.scenes.errors import ParameterError
-from star_tvr.schemas.card import Configs, write_export_card
+from star_tvr.schemas.card import Configs, read_blind, write_export_card
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.files import refuse_links, sync_folder, sync_tree, writing
 from star_tvr.schemas.folders import LOCK, was_begun
@@ -76,6 +76,7 @@ def export_dataset(
     if format not in FORMATS:
         raise ParameterError("format", f"is unknown; known are {', '.join(FORMATS)}", format)
     parts = choose_splits(dataset, splits)
+    read_blind(dataset.root)  # the card will need it: refused now, not after the work
     target = out.resolve()
     draft = target.with_name(f".{target.name}.tvr-draft")
     refuse_links(draft.parent, draft)
