@@ -21,7 +21,7 @@ from star_tvr.scenes.visibility import rasterize
 from star_tvr.schemas.card import BlindBaseline
 from star_tvr.schemas.dataset import Dataset, Manifest, commit_sample, dumps, dumps_line, sample_id
 from star_tvr.schemas.folders import LOCK
-from star_tvr.schemas.pictures import encode_png
+from star_tvr.schemas.pictures import encode_mask, encode_png
 from star_tvr.schemas.records import Sample
 from star_tvr.training.blind import write_blind
 from tests.training.discs import HEIGHT, RENDER, WIDTH, draw, make_config
@@ -81,7 +81,7 @@ def _sample_files(sampler: Sampler, index: int) -> dict[str, bytes]:
             image, depth=f"{stem}.depth.png", depth_scale=0.001, normals=f"{stem}.normals.png"
         )
         files[image.path] = encode_png(np.asarray(draw(plan, world, state_name, name)[0]))
-        files[f"{stem}.mask.png"] = encode_png(mask)
+        files[f"{stem}.mask.png"] = encode_mask(mask)
         steps = np.zeros(mask.shape, np.uint16)
         for o in image.objects:
             steps[mask == o.index + 1] = round(o.depth * 1000)

@@ -7,6 +7,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pytest
@@ -413,7 +414,12 @@ def test_logs_of_completions_that_are_none_are_left_out(tmp_path):
     folder = write_run(tmp_path / "run", "grpo", [grpo_line(1)])
     log = folder / "completions" / "completions_00001.parquet"
     log.parent.mkdir()
-    line = {"completion": "x", "truth": "2.color.cyan", "sample": "000000", "initial": "center"}
+    line: dict[str, Any] = {
+        "completion": "x",
+        "truth": "2.color.cyan",
+        "sample": "000000",
+        "initial": "center",
+    }
     rows = [
         {**line, "final": "shown", "step": 1},
         {**line, "final": "odd-truth", "step": 1, "truth": "2"},
