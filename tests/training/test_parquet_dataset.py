@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from star_tvr.scenes.errors import ConfigError, DataError
-from star_tvr.schemas.records import Pair
+from star_tvr.schemas.records import PAIR_KEYS, Pair
 from star_tvr.training import callbacks, evaluate, grpo, report, sft
 from star_tvr.training.backends import Decoding
 from star_tvr.training.checks import check_config
@@ -201,8 +201,12 @@ def test_a_small_file_of_many_rows_is_refused(copy):
 
     def repeated(number, size):
         def change(table, metadata):
-            row = table.slice(0, 1).replace_schema_metadata(metadata)
-            return pyarrow.concat_tables([row.take([0] * size)] * (number // size))
+            columns = {
+                n: pyarrow.nulls(size, table.schema.field(n).type) for n in table.column_names
+            }
+            columns |= {n: table[n].take([0] * size) for n in PAIR_KEYS}
+            rows = pyarrow.table(columns, metadata=metadata)
+            return pyarrow.concat_tables([rows] * (number // size))
 
         return change
 

@@ -51,7 +51,9 @@ def _read_completions(path: Path) -> list[LoggedCompletion]:
 def _completion(row: Mapping[str, Any]) -> LoggedCompletion | None:
     """What a row says; None if it has another form than TRL's."""
     step, completion, truth, *question = (row.get(key) for key in COMPLETION_COLUMNS)
-    if not isinstance(step, int) or not all(isinstance(s, str) for s in (truth, *question)):
+    if not isinstance(step, int) or not isinstance(truth, str):
+        return None
+    if not all(isinstance(name, str) for name in question):
         return None
     try:
         text = completion_text(completion)
