@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from operator import index as integer
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 from PIL.Image import Image
 
@@ -129,7 +129,7 @@ class Episodes(Sequence[Episode]):
         first, last = row["images"]
         return Episode(number, split or self.split, pair, (first, last), row["prompt"])
 
-    def truth(self, index: int, split: str | None = None) -> str:
+    def truth(self, index: SupportsIndex, split: str | None = None) -> str:
         """The true answer, with all that is as right: see `training.answers.truth_text`.
 
         Raises:
@@ -138,7 +138,9 @@ class Episodes(Sequence[Episode]):
         _, reader, pair = self._find(index, split)
         return reader.truth(pair)
 
-    def score(self, index: int | Truth, completion: Any, split: str | None = None) -> Score:
+    def score(
+        self, index: SupportsIndex | Truth, completion: Any, split: str | None = None
+    ) -> Score:
         """The reward of an answer, with its parts: `.total`, `.format` and `.accuracy`.
 
         Args:
@@ -150,7 +152,7 @@ class Episodes(Sequence[Episode]):
             NoSuchEpisode, DataError: as `reset`.
             ParameterError: the completion is neither.
         """
-        truth = self.truth(index, split) if hasattr(index, "__index__") else index
+        truth = self.truth(index, split) if isinstance(index, SupportsIndex) else index
         return score(completion, truth, self.reward)
 
     def __len__(self) -> int:
@@ -183,10 +185,10 @@ class Episodes(Sequence[Episode]):
             self._open[split] = RowReader(dataset, self.prompt), pairs
         return self._open[split]
 
-    def _find(self, index: int, split: str | None) -> tuple[int, RowReader, Pair]:
+    def _find(self, index: SupportsIndex, split: str | None) -> tuple[int, RowReader, Pair]:
         split = split or self.split
         reader, pairs = self._opened(split)
-        number = integer(index)
+        number = integer(index)  # NumPy's, too
         if not -len(pairs) <= number < len(pairs):
             message = f"{split} has {len(pairs)} episodes; give a number from 0 to {len(pairs) - 1}"
             raise NoSuchEpisode("index", message, number)
