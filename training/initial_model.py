@@ -1,11 +1,13 @@
 """The model that a run begins with: loaded, built on the spot, or a checkpoint's."""
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from star_tvr.scenes.world import World
 from star_tvr.training.config import TINY, TrainConfig, base_model
 from star_tvr.training.models import load_adapter, load_model, load_processor, quiet_libraries
+from star_tvr.training.sharding import uses_zero3
 from star_tvr.training.tiny_models import build_tiny
 from star_tvr.training.weights import refuse_other_tokenizer
 
@@ -46,6 +48,20 @@ def load_initial_model(
     else:
         model = load_model(folder, options, config.allow_download)
     if config.adapter is not None:
-        model = load_adapter(model, config.adapter, trainable=True)
+        # ZeRO-3 gathers adapters in the precision of the weights that it finds first, so both must
+        # have one. TRL sees to it for adapters that it makes.
+        model = load_adapter(model, config.adapter, trainable=True, float32=not uses_zero3(args))
     refuse_other_tokenizer(f"model: {folder}", processor, model)
     return model, processor
+
+
+def free_models() -> None:
+    """Give back the memory of models that nothing uses any more.
+
+    A trainer, its model and its optimiser point at each other, so they stay until Python looks for
+    such cycles, which may be long after the next model was loaded.
+    """
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
