@@ -417,7 +417,7 @@ def test_a_stored_adapter_has_the_precision_that_trl_gives_a_fresh_one(
         ]
 
     model, processor = load_initial_model(config, dataset.world, args)
-    adapters = lora_config(model, config.lora)
+    adapters = lora_config(model, Lora(**GRPO["lora"]))
     rewards = grpo.reward_functions(config, dataset)
     rows = rows_of(dataset)
     fresh = GRPOTrainer(
