@@ -10,8 +10,9 @@ from star_tvr.scenes.states import SceneObject, State
 from star_tvr.scenes.transformations import Transformation, answer_text, with_equivalents
 from star_tvr.scenes.world import World
 
-SCHEMA_VERSION = 2
-"""Of what is written. Version 1 chose other scenes, and its transformations have no equivalents."""
+SCHEMA_VERSION = 3
+"""Of what is written. Versions 1 and 2 chose other scenes; transformations of version 1 have no
+equivalents."""
 
 Relations = Mapping[str, Mapping[int, tuple[int, ...]]]
 
@@ -41,7 +42,7 @@ class Image:
     """One rendered image and its labels; all files are names in the sample's folder.
 
     Attributes:
-        mask: 8-bit PNG, object index + 1.
+        mask: 8-bit palette PNG, object index + 1.
         depth: 16-bit PNG; a value times `depth_scale` is the distance along the viewing axis in
             Blender units, 0 is nothing or farther than the format reaches.
         normals: 8-bit PNG, (normal + 1) / 2 * 255 in the axes of the camera.

@@ -54,12 +54,12 @@ def read_as_scored(trainer: Any, processor: Processor) -> None:
     generation = trainer.vllm_generation
     picture: int = trainer.processing_class.image_token_id
     if generation.mode == "colocate":
-        _fold_and_compare(generation.llm, picture, dict(processor))
+        _fold_and_compare(generation.llm, picture, processor)
     elif trainer.accelerator.is_main_process:  # the only one that talks to the server
         _compare_features(generation.vllm_client, picture)
 
 
-def _fold_and_compare(llm: Any, picture: int, processor: dict[str, Any]) -> None:
+def _fold_and_compare(llm: Any, picture: int, processor: Processor) -> None:
     """For a `vllm.LLM`: send prompts folded, and compare what was read with what was meant."""
     generate = llm.generate
 
@@ -68,7 +68,7 @@ def _fold_and_compare(llm: Any, picture: int, processor: dict[str, Any]) -> None
             {
                 **prompt,
                 "prompt_token_ids": fold_pictures(prompt["prompt_token_ids"], picture),
-                "mm_processor_kwargs": processor,
+                "mm_processor_kwargs": dict(processor),
             }
             for prompt in prompts
         ]
