@@ -111,7 +111,7 @@ def test_a_key_of_the_other_trainer(write_config):
         ),
         ({"processor": {"max_pixels": 3000}}, "64 x 48 = 3072 pixels, more than 3000; raise it"),
         ({"fp16": True, "bf16": False}, "fp16: needs a GPU"),
-        ({"use_vllm": True}, "use_vllm: needs a GPU"),
+        ({"use_vllm": True}, "use_vllm: vLLM is not installed"),
         pytest.param(
             {"use_cpu": False},
             "use_cpu: false asks for a GPU, but PyTorch sees none",
