@@ -14,7 +14,7 @@ from star_tvr.schemas.dataset import Dataset
 from star_tvr.training import sft
 from star_tvr.training.checks import check_config
 from star_tvr.training.config import TrainConfig, load_stages
-from star_tvr.training.initial_model import load_initial_model
+from star_tvr.training.initial_model import free_models, load_initial_model
 from star_tvr.training.launch import run_from_command_line
 from star_tvr.training.models import adapters_to_train
 from star_tvr.training.reward_logging import with_answer_statistics
@@ -24,6 +24,7 @@ from star_tvr.training.run_folder import close_run, lock_run, open_run
 from star_tvr.training.scene_rewards import extra_rewards
 from star_tvr.training.training_rows import training_rows
 from star_tvr.training.trl_arguments import trainer_arguments
+from star_tvr.training.vllm_prompts import read_as_scored
 
 if TYPE_CHECKING:
     from trl import GRPOConfig, SFTConfig
@@ -47,6 +48,7 @@ def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
         trainer_arguments(stage)
     for stage in stages:
         folder = sft.train(stage) if stage.kind == "sft" else train(stage)
+        free_models()
     return folder
 
 
@@ -62,7 +64,7 @@ def train(config: TrainConfig) -> Path:
 def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig") -> Path:
     """Train, in a folder that nobody else writes to."""
     with args.main_process_first(desc="opening the run"):
-        begun = open_run(config, dataset)
+        begun = open_run(config, dataset, args.world_size)
     if begun.done:
         return config.output_dir
 
@@ -76,6 +78,7 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
 
     from star_tvr.training.callbacks import add_callbacks
     from star_tvr.training.full_disk import explain_full_disk
+    from star_tvr.training.sharding import gather_output_layer
 
     trainer = GRPOTrainer(
         model=model,
@@ -85,6 +88,9 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
         processing_class=processor,
         peft_config=adapters_to_train(config, model),
     )
+    if args.use_vllm:
+        read_as_scored(trainer, config.processor)
+    gather_output_layer(trainer)
     add_callbacks(trainer, config)
     with explain_full_disk(trainer):
         trainer.train(resume_from_checkpoint=begun.checkpoint and str(begun.checkpoint))
