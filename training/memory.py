@@ -11,7 +11,7 @@ loses between blocks (5 to 20 %), and buffers of communication but DDP's.
 """
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -133,10 +133,12 @@ class LiveTensors(TorchDispatchMode):
         peak: the most of them so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, given: Iterable[torch.Tensor] = ()) -> None:
+        """Args: `given` was there before, and is not counted."""
         super().__init__()
         self.now = self.peak = 0
-        self._alive: dict[int, Any] = {}
+        self._given = list(given)
+        self._alive: dict[int, Any] = {t.untyped_storage()._cdata: None for t in self._given}
 
     def __torch_dispatch__(
         self,
@@ -411,7 +413,7 @@ def _passes(
         trained = [p for p in model.parameters() if p.requires_grad]
         for weight in trained:  # as from the second pass of a step on
             weight.grad = torch.empty_like(weight)
-        live, kernels = LiveTensors(), _Kernels(autocast)
+        live, kernels = LiveTensors(_given(model, given)), _Kernels(autocast)
         if checkpointing:  # what is run again must meet the same kernels
             again = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), kernels)}
             _base(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs=again)
@@ -445,13 +447,20 @@ def _prefill(
     given = _inputs_of(inputs, sequences, batch.tokens - batch.completion)
 
     def run() -> tuple[int, ...]:
-        live, kernels = LiveTensors(), _Kernels(autocast)
+        live, kernels = LiveTensors(_given(model, given)), _Kernels(autocast)
         with torch.no_grad(), kernels, live:
             _base(model).base_model(**given, use_cache=False)
         return (int(live.peak * batch.answered / sequences),)
 
     with _cut(model, {name: 1 for name in _stacks(model)}):
         return run()[0]
+
+
+def _given(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+    """What is there before a pass: weights, their gradients, buffers and inputs."""
+    weights = list(model.parameters())
+    grads = [p.grad for p in weights if p.grad is not None]
+    return [*weights, *grads, *model.buffers(), *inputs.values()]
 
 
 def _inputs_of(

@@ -160,6 +160,7 @@ def plan_run(
     processes: int = 1,
     sharding: Sharding = "none",
     first: TrainConfig | None = None,
+    lengths: tuple[int, int] | None = None,
 ) -> RunPlan:
     """Work out one stage of a run. Nothing is written, and no weight is loaded.
 
@@ -168,6 +169,8 @@ def plan_run(
         processes: that train together.
         sharding: what they share.
         first: the stage before it, whose model it goes on with.
+        lengths: tokens of the longest sequence, and of its completion, where they are known
+            better than by the questions and `max_completion_length`.
 
     Raises:
         ConfigError, DataError: as the run itself would before it loads weights.
@@ -184,11 +187,11 @@ def plan_run(
     steps = _count_steps(args, len(pairs))
     model, options = _skeleton(config, first, known)
     completion = tokens.taught if config.kind == "sft" else args.max_completion_length
+    longest = tokens.longest if config.kind == "sft" else tokens.most + completion
     batch = Batch(
         steps.pass_size,
-        tokens.longest if config.kind == "sft" else tokens.most + completion,
-        completion,
-        steps.answered,
+        *(lengths or (longest, completion)),
+        answered=steps.answered,
         elsewhere=getattr(args, "use_vllm", False),
     )
     colocated = getattr(args, "use_vllm", False) and args.vllm_mode == "colocate"

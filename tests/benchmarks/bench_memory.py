@@ -1,13 +1,16 @@
 """Estimated memory beside measured: what PyTorch's allocator gave out while tiny models learned.
 
     python tests/benchmarks/bench_memory.py
+    python tests/benchmarks/bench_memory.py --table data/star
 
 The measured figure is the largest sum of all blocks alive at once in a training with TRL, by
 PyTorch's profiler, which sees every allocation of the CPU's allocator: also those within an
 operation. `tvr train … --check` prints the estimated one.
 
 In such small models TRL's tile of logits, 32,768 wide, is most of it. So every case is also run
-with tiles of 64, which leave what the layers keep.
+with tiles of 64, which leave what the layers keep. The second command prints the table of
+docs/training-notes.md: what the configurations of examples/train/ need, on questions of that data
+set.
 """
 
 import sys
@@ -25,7 +28,7 @@ from transformers import TrainerCallback
 from star_tvr.training import callbacks, grpo, memory, sft
 from star_tvr.training.config import load_train_config
 from star_tvr.training.memory import Memory
-from star_tvr.training.run_plan import plan_run
+from star_tvr.training.run_plan import plan_run, plan_runs
 from tests.training.conftest import write_document
 from tests.training.discs import make_dataset
 
@@ -66,11 +69,25 @@ def tiles(width: int) -> Iterator[None]:
         trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE, memory.VOCABULARY_TILE = theirs, ours
 
 
-def measure(kind: str, path: Path) -> tuple[int, dict[str, int]]:
-    """Train, and say how many bytes were alive at most, and what gradients and moments took."""
+def measure(kind: str, path: Path) -> tuple[int, dict[str, int], tuple[int, int]]:
+    """Train, and say how many bytes were alive at most.
+
+    Also what weights, gradients and moments took, and how many tokens the longest sequence had, and
+    how many of them were a completion.
+    """
     held: dict[str, int] = {}
+    lengths = [(0, 0)]
+
+    def look(module: Any, args: Any, given: dict[str, Any]) -> None:
+        if given.get("fused_lm_head"):
+            wanted = given["labels"] != -100
+            first = int(wanted.int().argmax(1).min())
+            lengths.append((wanted.shape[1], wanted.shape[1] - first))
 
     class Look(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            given["model"].register_forward_pre_hook(look, with_kwargs=True)
+
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
             learned = [p for p in given["model"].parameters() if p.grad is not None]
             held["gradients"] = sum(p.grad.numel() * p.grad.itemsize for p in learned)
@@ -100,16 +117,51 @@ def measure(kind: str, path: Path) -> tuple[int, dict[str, int]]:
     for _, change in changes:
         now += change
         most = max(most, now)
-    return most, held
+    return most, held, max(lengths)
 
 
-def estimate(kind: str, path: Path) -> Memory:
-    """What `--check` says of it."""
-    return plan_run(load_train_config("sft" if kind == "sft" else "grpo", path)).memory
+def foreign(memory: Memory, kind: str) -> int:
+    """Bytes that are not of PyTorch's allocator on a CPU.
+
+    Weights are mapped from their file. Pictures are numpy's, until TRL's GRPO puts the answers in
+    another order, which copies them.
+    """
+    return memory.weights + (memory.pictures if kind == "sft" else 0)
+
+
+TABLE = {
+    "qwen2.5-vl-3b-1gpu": None,
+    "qwen2.5-vl-7b-qlora": None,
+    "qwen2.5-vl-7b-1gpu": None,
+    "qwen2.5-vl-7b-8gpu-lora": "accelerate-ddp",
+    "qwen2.5-vl-7b-7gpu-vllm": "accelerate-ddp",
+    "qwen2.5-vl-7b-8gpu": "accelerate-zero3",
+}
+"""Configurations of examples/train/, and how they are launched."""
+
+
+def print_table(dataset: str) -> None:
+    """What the shipped configurations need, as Markdown; nothing of it is measured."""
+    heads = "weights | gradients, optimizer | learning | answering | most"
+    print(f"| configuration | processes | {heads} |")
+    print("|---|---|---|---|---|---|---|")
+    for name, launcher in TABLE.items():
+        path = Path("examples/train", f"{name}.yaml")
+        file = None if launcher is None else Path("examples/train", f"{launcher}.yaml")
+        gpus = 7 if "7gpu" in name else None
+        for plan in plan_runs("grpo", path, [f"dataset={dataset}"], gpus, file):
+            found = plan.memory
+            sizes = (found.weights, found.gradients + found.optimizer, found.learning)
+            sizes = (*sizes, found.generating, found.peak)
+            cells = " | ".join(f"{size / 2**30:.1f}" if size else "" for size in sizes)
+            print(f"| `{name}`, {plan.kind} | {plan.processes} | {cells} |", flush=True)
 
 
 def main() -> int:
     """Print a line a case."""
+    if sys.argv[1:2] == ["--table"]:
+        print_table(sys.argv[2])
+        return 0
     names = sys.argv[1:] or list(CASES)
     with tempfile.TemporaryDirectory() as scratch:
         dataset = make_dataset(Path(scratch, "discs"))
@@ -120,9 +172,11 @@ def main() -> int:
             document = {"model": family, "output_dir": where, **values}
             path = write_document(Path(scratch, "config.yaml"), dataset, document)
             with tiles(width):
-                guess = estimate(kind, path)
-                most, _ = measure(kind, path)
-            line = f"{most / 2**20:10.1f}{guess.peak / 2**20:11.1f}{guess.peak / most:7.2f}"
+                most, _, lengths = measure(kind, path)
+                config = load_train_config("sft" if kind == "sft" else "grpo", path)
+                found = plan_run(config, lengths=lengths).memory
+            guess = found.peak - foreign(found, kind)
+            line = f"{most / 2**20:10.1f}{guess / 2**20:11.1f}{guess / most:7.2f}"
             print(f"{f'{family}: {name}, tiles of {width}':60}{line}  MiB", flush=True)
     return 0
 
