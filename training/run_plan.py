@@ -129,7 +129,10 @@ def plan_runs(
         ConfigError, DataError: as the run itself would before it loads weights.
     """
     stages = load_stages(kind, path, overrides)
-    processes, sharding = (1, "none") if launcher is None else read_launcher(launcher)
+    processes: int = 1
+    sharding: Sharding = "none"
+    if launcher is not None:
+        processes, sharding = read_launcher(launcher)
     return [
         plan_run(stage, gpus or processes, sharding, stages[k - 1] if k else None)
         for k, stage in enumerate(stages)
@@ -267,6 +270,9 @@ def _skeleton(
             weight.requires_grad_(False)
     if frozen and adapted is not None and (lora := adapters_to_train(adapted, model)) is not None:
         model = get_peft_model(model, lora)
+        for key, weight in model.named_parameters():
+            if config.quantization and weight.requires_grad and "magnitude" not in key:
+                weight.data = weight.data.to(torch.bfloat16)  # as TRL does
         quantized = {
             f"base_model.model.{n.removesuffix('.weight')}{layer}.weight": size
             for n, size in quantized.items()

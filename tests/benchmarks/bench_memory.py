@@ -26,7 +26,7 @@ import trl.trainer.utils
 from transformers import TrainerCallback
 
 from star_tvr.training import callbacks, grpo, memory, sft
-from star_tvr.training.config import load_train_config
+from star_tvr.training.config import TrainConfig, load_train_config
 from star_tvr.training.memory import Memory
 from star_tvr.training.run_plan import plan_run, plan_runs
 from tests.training.conftest import write_document
@@ -100,10 +100,12 @@ def measure(kind: str, path: Path) -> tuple[int, dict[str, int], tuple[int, int]
             )
 
     add = callbacks.add_callbacks
-    callbacks.add_callbacks = lambda trainer, *rest: (
-        add(trainer, *rest),
-        trainer.add_callback(Look()),
-    )
+
+    def with_look(trainer: Any, config: TrainConfig) -> None:
+        add(trainer, config)
+        trainer.add_callback(Look())
+
+    callbacks.add_callbacks = with_look
     activities = [torch.profiler.ProfilerActivity.CPU]
     try:
         with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
@@ -151,8 +153,8 @@ def print_table(dataset: str) -> None:
         gpus = 7 if "7gpu" in name else None
         for plan in plan_runs("grpo", path, [f"dataset={dataset}"], gpus, file):
             found = plan.memory
-            sizes = (found.weights, found.gradients + found.optimizer, found.learning)
-            sizes = (*sizes, found.generating, found.peak)
+            learned = found.gradients + found.optimizer
+            sizes = (found.weights, learned, found.learning, found.generating, found.peak)
             cells = " | ".join(f"{size / 2**30:.1f}" if size else "" for size in sizes)
             print(f"| `{name}`, {plan.kind} | {plan.processes} | {cells} |", flush=True)
 

@@ -11,9 +11,9 @@ from star_tvr.schemas.dataset import Dataset
 from star_tvr.training import sft
 from star_tvr.training.config import load_train_config
 from star_tvr.training.run_plan import plan_run, plan_runs, read_launcher
+from star_tvr.tvr import main
 from tests.benchmarks.bench_memory import foreign, measure, tiles
 from tests.training.conftest import read_log
-from tvr import main
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "train"
 BATCH: dict[str, Any] = {
@@ -64,13 +64,20 @@ def test_steps_and_tokens_are_those_of_the_run(write_config, tiny):
     assert least < log[-1]["num_tokens"] <= most and plan.tokens.counted
 
 
+def status(*arguments: str) -> Any:
+    """What the command ends with."""
+    with pytest.raises(SystemExit) as end:
+        main(list(arguments))
+    return end.value.code
+
+
 @pytest.fixture
 def check(dataset: Dataset, tmp_path, capsys):
     """Run the command on an example, with the small data set; the plans that it prints."""
 
     def run(name: str, *options: str) -> list[dict[str, Any]]:
         command = ["train", "grpo", str(EXAMPLES / name), "--check", "--json", *options]
-        assert main([*command, "--set", f"dataset={dataset.root}"]) == 0
+        assert not status(*command, "--set", f"dataset={dataset.root}")
         plans: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
         return plans
 
@@ -92,9 +99,14 @@ def test_without_a_gpu_and_without_weights(check, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_processes_share(check):
-    [ddp] = check("qwen2.5-vl-3b-1gpu.yaml", "--set", "cold-start=null", "--gpus", "8")[1:]
-    assert ddp["processes"] == 8 and ddp["steps"]["questions"] == 64
+def test_processes_share(write_config, tiny):
+    path = write_config(model=str(tiny["tiny"]), **GRPO)
+    [one], [eight] = plan_runs("grpo", path), plan_runs("grpo", path, gpus=8)
+    [shared] = plan_runs("grpo", path, launcher=EXAMPLES / "accelerate-zero3.yaml")
+    assert eight.steps.questions == shared.steps.questions == 8 * one.steps.questions
+    assert eight.memory.gradients == 2 * one.memory.gradients  # DDP sends them from a copy
+    assert shared.memory.optimizer * 8 == pytest.approx(one.memory.optimizer, abs=8)
+    assert shared.memory.weights < one.memory.weights == eight.memory.weights
 
 
 def test_launchers():
@@ -108,7 +120,7 @@ def test_two_stages_and_their_tables(write_config, capsys, tiny):
         model=str(tiny["tiny"]),
         **{"cold-start": {"max_steps": 3, "lora": {"r": 2}}, "grpo": GRPO},
     )
-    assert main(["train", "grpo", str(path), "--check"]) == 0
+    assert not status("train", "grpo", str(path), "--check")
     shown = capsys.readouterr().out
     assert shown.count("most of all") == 2 and "after sft" in shown
     first, second = plan_runs("grpo", path)
@@ -126,7 +138,7 @@ def test_two_stages_and_their_tables(write_config, capsys, tiny):
 )
 def test_what_a_run_refuses_is_refused(write_config, capsys, values, message):
     path = write_config(**{**GRPO, **values})
-    assert main(["train", "grpo", str(path), "--check"]) == 2
+    assert status("train", "grpo", str(path), "--check") == 2
     assert message in capsys.readouterr().err
 
 
@@ -134,5 +146,5 @@ def test_a_launcher_that_is_none(write_config, capsys, tmp_path):
     other = tmp_path / "launcher.yaml"
     other.write_text(yaml.safe_dump({"num_processes": "many"}))
     path = write_config(**GRPO)
-    assert main(["train", "grpo", str(path), "--check", "--accelerate", str(other)]) == 2
+    assert status("train", "grpo", str(path), "--check", "--accelerate", str(other)) == 2
     assert "launcher.yaml: num_processes: 'many' is no number" in capsys.readouterr().err
