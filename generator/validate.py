@@ -19,6 +19,7 @@ from star_tvr.generator.appearance import check_appearance
 from star_tvr.generator.labels import image_labels
 from star_tvr.scenes.errors import DataError, TvrError
 from star_tvr.scenes.rules import Violation, violations
+from star_tvr.scenes.sampler import DRAWS_APART
 from star_tvr.scenes.seeds import derive, sample_seed
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import rasterize
@@ -180,7 +181,8 @@ def _check_origin(dataset: Dataset, sample_id: str, sample: Sample) -> Iterator[
     config = dataset.config
     if sample.plan.preset != config.preset:
         yield "preset", f"is {sample.plan.preset}, but the data set's is {config.preset}"
-    seed = sample_seed(config.scene_seed, int(sample_id))
+    place = int(sample_id) + sample.plan.draw * DRAWS_APART
+    seed = sample_seed(config.scene_seed, place)
     if dataset.manifest.schema_version == 1:
         seed = derive(config.seed, "sample", int(sample_id))
     if sample.plan.seed != seed:

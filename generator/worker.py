@@ -2,9 +2,8 @@
 
 The first line it reads is a JSON object: `root`, `config`, `device`, `gpu_index`, whether it must
 be `reproducible`, `keep_blend`, and the file of its `log`. Every further line names a sample to
-make: `index`, and its `plan` unless it is to be planned from the configuration. Each line is
-answered with one JSON object; the process ends when stdin does. Whatever goes wrong with a sample
-is answered too; only a broken process is silent.
+make, as a `RenderJob`. Each line is answered with one JSON object; the process ends when stdin
+does. Whatever goes wrong with a sample is answered too; only a broken process is silent.
 """
 
 import json
@@ -112,6 +111,15 @@ def _stage(order: dict[str, Any], config: DatasetConfig) -> Stage:
     return Stage(config, device, order["gpu_index"])
 
 
+def _plan(
+    sampler: Sampler, index: int, plan: dict[str, Any] | None, draw: int, decision: int | None
+) -> Plan:
+    """The plan that a job gives, or that follows from the configuration."""
+    if plan is not None:
+        return plan_from_json(plan)
+    return replace(sampler.plan(index, draw), decision=decision)
+
+
 def main() -> None:
     """Serve until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
@@ -138,16 +146,17 @@ def main() -> None:
     reply(ready=stage.describe())
     for line in sys.stdin:
         job = json.loads(line)
-        start = time.perf_counter()
+        start, start_cpu = time.perf_counter(), time.process_time()
         try:
-            plan = plan_from_json(job["plan"]) if job["plan"] else sampler.plan(job["index"])
+            plan = _plan(sampler, **job)
             files = render_sample(stage, plan, sampler.world, config, order["keep_blend"])
             write_sample(root, plan.id, files)
         except TvrError as problem:
             refuse(problem)
         else:
-            seconds = time.perf_counter() - start
-            reply(seconds=seconds, frames=len(plan.views), memory=resident())
+            seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+            size = sum(map(len, files.values()))
+            reply(seconds=seconds, frames=len(plan.views), memory=resident(), cpu=cpu, size=size)
 
 
 if __name__ == "__main__":

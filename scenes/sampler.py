@@ -31,6 +31,9 @@ Steps = tuple[tuple[str, str], ...]
 """(attribute, value) changes of one object, in order."""
 Triple = tuple[float, float, float]
 
+DRAWS_APART = 2**40
+"""Where the next draw of a sample lies in the endless row of plans."""
+
 CAMERA_TRIES = 100
 MOST_MOVES = 50
 """Moves of objects that could be hidden, until a layout is given up."""
@@ -89,20 +92,27 @@ class Sampler:
         """What objects can be and where."""
         return self.config.world
 
-    def plan(self, index: int) -> Plan:
-        """The plan of sample `index`: a pure function of the configuration and `index`.
+    def plan(self, index: int, draw: int = 0) -> Plan:
+        """The plan of sample `index`: a pure function of the configuration and the arguments.
+
+        Args:
+            draw: which of the plans that the sample can have: 0 is the one of a data set that is
+                rendered in one go; others take its place where that cannot be rendered.
 
         Raises:
             PlanError: no layout was found in the allowed number of tries.
         """
-        seed = sample_seed(self.balance.seed, index)
-        task = self.balance.task(index)
+        place = index + draw * DRAWS_APART
+        seed = sample_seed(self.balance.seed, place)
+        task = self.balance.task(place)
         failures: Counter[str] = Counter()
         for attempt in range(self.config.tries):
             try:
-                return self._attempt(index, seed, task, stream(seed, "layout", attempt))
+                plan = self._attempt(index, seed, task, stream(seed, "layout", attempt))
             except Rejected as broken:
                 failures[str(broken)] += 1
+            else:
+                return replace(plan, draw=draw)
         hardest = ", ".join(f"{rule} {times} times" for rule, times in failures.most_common())
         cure = _CURES[failures.most_common(1)[0][0]]
         raise PlanError(

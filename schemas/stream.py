@@ -1,0 +1,196 @@
+"""A data set that is used up while it is made: what its two sides tell each other in its folder.
+
+Its readers say which samples they need (`stream/readers/NAME.json`), and its renderer how it is
+(`stream/renderer.json`) and which plans could not be rendered (`stream/failed/ID.json`). Besides
+the samples themselves there is nothing else: no server, and no queue.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.settings import Integer, NonNegative, Settings
+from star_tvr.schemas.checks import read_json
+from star_tvr.schemas.dataset import (
+    SAMPLES_PER_FOLDER,
+    dumps_line,
+    is_sample,
+    remove_sample,
+    sample_id,
+)
+from star_tvr.schemas.files import make_folder, write_whole, writer, writing
+from star_tvr.schemas.folders import STREAM
+from star_tvr.schemas.locks import lock_folder
+
+Number = Annotated[Integer, Field(ge=0)]
+
+
+class Need(Settings):
+    """What a reader needs.
+
+    A reader that keeps what it has used needs everything up to `end`; one that does not needs
+    nothing before `used` any more.
+    """
+
+    session: str
+    """Who reads: another one from start to start."""
+    keep: bool
+    """Whether samples stay that are used up."""
+    used: Number
+    """The first sample that is not used up."""
+    end: Number
+    """The sample after the last one that it will ever need."""
+
+    @property
+    def first(self) -> int:
+        """The first sample that has to be there."""
+        return 0 if self.keep else self.used
+
+
+class RendererState(Settings):
+    """How the renderer of a stream is."""
+
+    state: Literal["starting", "rendering", "ended"]
+    """`rendering` once Blender has been started."""
+    words: str = ""
+    """Why it ended."""
+    beat: Number = 0
+    """Counts up while it is alive."""
+    made: Number = 0
+    """Samples that it has made since it was started."""
+    failed: Number = 0
+    """Plans that could not be rendered since then."""
+    cpu: NonNegative = 0.0
+    """Seconds that cores worked for the samples made."""
+    bytes: Number = 0
+    """Of the files of the samples made."""
+
+
+class FailedDraws(Settings):
+    """A sample some of whose plans could not be rendered: the next one takes their place."""
+
+    errors: tuple[str, ...]
+    """What went wrong, a line for every plan, in order."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The folder of a data set with these files in it."""
+
+    root: Path
+
+    @property
+    def renderer_file(self) -> Path:
+        """Where the renderer says how it is."""
+        return self.root / STREAM / "renderer.json"
+
+    @property
+    def readers(self) -> Path:
+        """The folder where readers say what they need."""
+        return self.root / STREAM / "readers"
+
+    def need_file(self, name: str) -> Path:
+        """Where the reader of this name says what it needs."""
+        return self.readers / f"{name}.json"
+
+    @contextmanager
+    def reading(self, keep: bool) -> Iterator[None]:
+        """Be a reader, with others if all keep what they have used.
+
+        What readers that are gone have needed is forgotten when nobody else reads.
+
+        Raises:
+            ConfigError: somebody else reads, who is named.
+            DataError: the folder cannot be written.
+        """
+
+        def clean() -> None:
+            for path in self.readers.glob("*.json"):
+                path.unlink(missing_ok=True)
+
+        with lock_folder(self.readers, shared=keep, clean=clean):
+            yield
+
+    def say_need(self, name: str, need: Need) -> None:
+        """Write what a reader needs. Raises DataError if that cannot be."""
+        _write(self.need_file(name), need)
+
+    def needs(self) -> list[Need]:
+        """What all readers need. Raises DataError if a file is damaged."""
+        found = []
+        for path in sorted(self.readers.glob("*.json")):
+            try:
+                found.append(Need.parse(read_json(path), str(path)))
+            except DataError:
+                if path.exists():  # otherwise the reader has just ended
+                    raise
+        return found
+
+    def say_state(self, state: RendererState) -> None:
+        """Write how the renderer is. Raises DataError if that cannot be."""
+        _write(self.renderer_file, state)
+
+    def state(self) -> RendererState | None:
+        """How the renderer is; None if there was none yet. Raises DataError for a damaged file."""
+        path = self.renderer_file
+        return RendererState.parse(read_json(path), str(path)) if path.exists() else None
+
+    def failed(self, index: int) -> tuple[str, ...]:
+        """Why plans of a sample could not be rendered, in order; empty for almost all samples."""
+        path = self._failed_file(index)
+        return FailedDraws.parse(read_json(path), str(path)).errors if path.exists() else ()
+
+    def say_failed(self, index: int, error: str) -> None:
+        """Write that one more plan of a sample could not be rendered."""
+        _write(self._failed_file(index), FailedDraws(errors=(*self.failed(index), error)))
+
+    def _failed_file(self, index: int) -> Path:
+        return self.root / STREAM / "failed" / f"{sample_id(index)}.json"
+
+    def count(self, first: int, end: int) -> int:
+        """How many samples of a stretch are there."""
+        names = self._names(range(first // SAMPLES_PER_FOLDER, end // SAMPLES_PER_FOLDER + 1))
+        return sum(first <= int(n) < end for n in names if n.isdecimal())
+
+    def remove_before(self, first: int) -> None:
+        """Delete all samples before this one, and what interrupted writers left of them."""
+        for parent in sorted((self.root / "samples").glob("[0-9]*")):
+            block = int(parent.name) if parent.name.isdecimal() else first
+            if block > first // SAMPLES_PER_FOLDER:
+                break
+            for path in list(parent.iterdir()):
+                number = path.name.removeprefix(".").partition(".")[0]
+                if not number.isdecimal() or int(number) >= first:
+                    continue
+                if path.name.startswith("."):
+                    shutil.rmtree(path, ignore_errors=True)
+                elif is_sample(self.root, path):
+                    remove_sample(self.root, path.name)
+            if (block + 1) * SAMPLES_PER_FOLDER <= first and not any(parent.iterdir()):
+                parent.rmdir()
+
+    def _names(self, blocks: Iterable[int]) -> Iterator[str]:
+        for block in blocks:
+            try:
+                yield from os.listdir(self.root / "samples" / f"{block:05d}")
+            except FileNotFoundError:
+                continue
+
+
+def session() -> str:
+    """A name for this start of a reader."""
+    return f"{writer()}-{time.time_ns()}"
+
+
+def _write(path: Path, content: Settings) -> None:
+    with writing(path):
+        make_folder(path.parent)
+        write_whole(path, dumps_line(content.to_json()))
