@@ -47,14 +47,14 @@ def check_config(config: TrainConfig, model: bool = True) -> Dataset:
         known = ", ".join(dataset.split_names()) or "none yet, run tvr split"
         raise ConfigError(f"{source}: split: there is no {config.split} (known: {known})")
     try:
+        if isinstance(dataset, FreshDataset):
+            _check_fresh(config, dataset)
         pairs = choose_pairs(dataset, config.split, config.rows.views)
         if "position" in dataset.config.transformations.attributes:
             check_directions(dataset.world, config.rows.mirror, config.rows.reverse)
         _check_consistency(config, pairs)
         _check_streaming(config, dataset)
         _check_pixels(config, dataset)
-        if isinstance(dataset, FreshDataset):
-            _check_fresh(config, dataset)
         if model:
             _check_model(config)
     except (ConfigError, TrainingError) as problem:
@@ -83,6 +83,8 @@ def _check_fresh(config: TrainConfig, dataset: FreshDataset) -> None:
         raise ConfigError("rows.order: easy-first needs all samples at once; leave it out")
     refuse_other_config(dataset.root, dataset.config)
     kinds = len(pair_kinds(dataset.config, config.rows.views))
+    if not kinds:
+        raise ConfigError(f"rows.views: {config.rows.views!r}, but samples have no such pair")
     if fresh.pairs > kinds:
         raise ConfigError(f"fresh.pairs: {fresh.pairs}, but a sample has {kinds} of them")
     args = trainer_arguments(config)

@@ -11,7 +11,7 @@ from star_tvr.scenes.seeds import stream
 from star_tvr.schemas.checks import parse_json
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair
-from star_tvr.training.fresh_dataset import FreshDataset, pair_kinds
+from star_tvr.training.fresh_dataset import FreshDataset
 from star_tvr.training.parquet_dataset import ParquetDataset
 
 T = TypeVar("T")
@@ -24,8 +24,6 @@ def choose_pairs(dataset: Dataset, split: str, views: str) -> list[Pair]:
         ConfigError: none of the split's pairs is of that kind.
         DataError: there is no such split, a line of it is wrong, or it is empty.
     """
-    if isinstance(dataset, FreshDataset) and not pair_kinds(dataset.config, views):
-        raise ConfigError(f"rows.views: the cameras of {dataset.root} have no pair of {views!r}")
     pairs = dataset.split(split)
     path = dataset.split_file(split)
     if not pairs:
