@@ -204,9 +204,9 @@ def main() -> None:
             table.add_row(stage, *counts, ends, words[0], asked, words[1])
     console = Console(width=120)
     console.print(table)
-    for stage, said in said_of.items():
-        for words, times in said.items():
-            console.print(f"{stage}: {times} times: {words}", highlight=False)
+    for stage, sentences in said_of.items():
+        for sentence, times in sentences.items():
+            console.print(f"{stage}: {times} times: {sentence}", highlight=False)
     sys.exit(failed)
 
 
