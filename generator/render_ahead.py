@@ -79,6 +79,7 @@ class Queue:
         sessions = {need.session for need in needs}
         if first < self.first or not sessions <= {need.session for need in self.needs}:
             self.cursor = first
+            self.again.append(0)
         self.needs, self.first = needs, first
         self.cursor = max(self.cursor, first)
         self.limit = max((min(n.used + self.ahead, n.end) for n in needs), default=0)
@@ -90,7 +91,11 @@ class Queue:
                 index = self.again.pop()
             else:
                 index, self.cursor = self.cursor, self.cursor + 1
-            if index < self.first or index in self.claimed or self._is_there(index):
+            if (
+                not any(need.covers(index) for need in self.needs)
+                or index in self.claimed
+                or self._is_there(index)
+            ):
                 continue
             self.claimed.add(index)
             return RenderJob(index, draw=len(self.stream.failed(index)))
@@ -236,7 +241,7 @@ def _serve(
             if not isinstance(result, TvrError):
                 state.add(result)
                 yield result
-            elif job.index < queue.first:
+            elif not any(need.covers(job.index) for need in queue.needs):
                 pass  # it is not needed any more, and its folder may be gone
             elif isinstance(result, PlanError | RenderError):
                 state.change(failed=state.state.failed + 1)

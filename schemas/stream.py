@@ -37,7 +37,8 @@ class Need(Settings):
     """What a reader needs.
 
     A reader that keeps what it has used needs everything up to `end`; one that does not needs
-    nothing before `used` any more.
+    nothing before `used` any more but the very first sample: trainers look at it whenever they
+    start, to see what their data are.
     """
 
     session: str
@@ -51,8 +52,12 @@ class Need(Settings):
 
     @property
     def first(self) -> int:
-        """The first sample that has to be there."""
+        """From here on samples have to be there."""
         return 0 if self.keep else self.used
+
+    def covers(self, index: int) -> bool:
+        """Whether a sample is one that has to be there, now or later."""
+        return index == 0 or self.first <= index < self.end
 
 
 class RendererState(Settings):
@@ -161,14 +166,14 @@ class Stream:
         return sum(first <= int(n) < end for n in names if n.isdecimal())
 
     def remove_before(self, first: int) -> None:
-        """Delete all samples before this one, and what interrupted writers left of them."""
+        """Delete all samples before this one but the very first, and what writers left of them."""
         for parent in sorted((self.root / "samples").glob("[0-9]*")):
             block = int(parent.name) if parent.name.isdecimal() else first
             if block > first // SAMPLES_PER_FOLDER:
                 break
             for path in list(parent.iterdir()):
                 number = path.name.removeprefix(".").partition(".")[0]
-                if not number.isdecimal() or int(number) >= first:
+                if not number.isdecimal() or not 0 < int(number) < first:
                     continue
                 if path.name.startswith("."):
                     shutil.rmtree(path, ignore_errors=True)

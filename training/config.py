@@ -13,7 +13,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    model_validator,
+)
 
 from star_tvr.extras import require
 from star_tvr.scenes.errors import ConfigError
@@ -238,8 +245,17 @@ class FreshConfig(Settings):
     """Data sets that will test what is trained; one that shares scenes is refused."""
 
 
+def _stored_or_fresh(schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema that fresh data take the place of stored ones."""
+    stored = ["dataset", "split"]
+    schema["required"] = [key for key in schema["required"] if key not in stored]
+    schema["anyOf"] = [{"required": stored}, {"required": ["fresh"]}]
+
+
 class TrainSettings(Settings):
     """The keys of a configuration of training that are this project's own."""
+
+    model_config = ConfigDict(json_schema_extra=_stored_or_fresh)
 
     model: Annotated[str, Field(min_length=1)]
     """A folder, a name on the hub, or a model that is built on the spot: tiny, tiny-idefics3,

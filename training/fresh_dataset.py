@@ -119,6 +119,7 @@ class FreshDataset(Dataset):
             begun = time.monotonic()
             try:
                 watch = Watch(self.stream, self.patience)
+                self._refuse_used(sample)
                 pause = SHORTEST
                 while not path.exists():
                     watch.look()
@@ -127,6 +128,11 @@ class FreshDataset(Dataset):
             finally:
                 self.waited.add(time.monotonic() - begun)
         return super().text(sample)
+
+    def _refuse_used(self, sample: str) -> None:
+        """Raise TrainingError for a sample that will never be there."""
+        if not any(need.covers(int(sample)) for need in self.stream.needs()):
+            raise TrainingError(f"{self.folder(sample)}: is used up, or was never asked for")
 
 
 class Watch:
