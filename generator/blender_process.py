@@ -65,14 +65,14 @@ class RenderJob:
     """A sample to make: by its number, or after a plan (the content of a `sample.json`).
 
     Attributes:
-        draw: which of its plans, see `Sampler.plan`.
-        decision: of a curriculum, that chose the draw.
+        draw: how many of its plans, or choices, were passed over, see `Sampler.plan`.
+        decision: of a curriculum, as `schemas.stream.Decision`, by which its plan is chosen.
     """
 
     index: int
     plan: Mapping[str, Any] | None = None
     draw: int = 0
-    decision: int | None = None
+    decision: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from star_tvr.schemas.dataset import (
 )
 from star_tvr.schemas.files import writing
 from star_tvr.schemas.locks import lock_folder
-from star_tvr.schemas.stream import Need, RendererState, Stream
+from star_tvr.schemas.stream import Decision, Need, RendererState, Stream
 
 LOOK = 0.2
 """Seconds after which the needs of readers are read again."""
@@ -57,6 +57,7 @@ class Queue:
     end: int = 0
     first: int = 0
     needs: list[Need] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
     looked: float = float("-inf")
     claimed: set[int] = field(default_factory=set)
     again: list[int] = field(default_factory=list)
@@ -81,6 +82,7 @@ class Queue:
             self.cursor = first
             self.again.append(0)
         self.needs, self.first = needs, first
+        self.decisions = self.stream.decisions()  # each was written before it was needed
         self.cursor = max(self.cursor, first)
         self.limit = max((min(n.used + self.ahead, n.end) for n in needs), default=0)
         self.end = max((need.end for need in needs), default=0)
@@ -98,7 +100,9 @@ class Queue:
             ):
                 continue
             self.claimed.add(index)
-            return RenderJob(index, draw=len(self.stream.failed(index)))
+            decision = next((d for d in reversed(self.decisions) if d.first <= index), None)
+            chosen = decision and decision.to_json()
+            return RenderJob(index, draw=len(self.stream.failed(index)), decision=chosen)
         return None
 
     def _is_there(self, index: int) -> bool:

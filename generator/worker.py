@@ -30,6 +30,7 @@ from star_tvr.scenes.world import World
 from star_tvr.schemas.dataset import dumps
 from star_tvr.schemas.pictures import encode_mask, encode_png
 from star_tvr.schemas.records import Sample, plan_from_json
+from star_tvr.schemas.stream import Decision, planned
 
 
 def render_sample(
@@ -112,12 +113,16 @@ def _stage(order: dict[str, Any], config: DatasetConfig) -> Stage:
 
 
 def _plan(
-    sampler: Sampler, index: int, plan: dict[str, Any] | None, draw: int, decision: int | None
+    sampler: Sampler,
+    index: int,
+    plan: dict[str, Any] | None,
+    draw: int,
+    decision: dict[str, Any] | None,
 ) -> Plan:
     """The plan that a job gives, or that follows from the configuration."""
     if plan is not None:
         return plan_from_json(plan)
-    return replace(sampler.plan(index, draw), decision=decision)
+    return planned(sampler, index, draw, decision and Decision.model_validate(decision))
 
 
 def main() -> None:

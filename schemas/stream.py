@@ -10,24 +10,30 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from star_tvr.scenes.config import DatasetConfig
+from star_tvr.scenes.curriculum import choose_plan
 from star_tvr.scenes.errors import DataError
+from star_tvr.scenes.plan import Plan
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.scenes.seeds import shuffled
 from star_tvr.scenes.settings import Integer, NonNegative, Settings
-from star_tvr.schemas.checks import read_json
+from star_tvr.schemas.checks import parse_json, read_json
 from star_tvr.schemas.dataset import (
     SAMPLES_PER_FOLDER,
     dumps_line,
+    expected_views,
     is_sample,
     remove_sample,
     sample_id,
 )
-from star_tvr.schemas.files import make_folder, write_whole, writer, writing
-from star_tvr.schemas.folders import STREAM
+from star_tvr.schemas.files import make_folder, read_text, write_whole, writer, writing
+from star_tvr.schemas.folders import CURRICULUM, STREAM
 from star_tvr.schemas.locks import lock_folder
 
 Number = Annotated[Integer, Field(ge=0)]
@@ -77,6 +83,24 @@ class RendererState(Settings):
     """Seconds that cores worked for the samples made."""
     bytes: Number = 0
     """Of the files of the samples made."""
+
+
+class Decision(Settings):
+    """A line of `curriculum.jsonl`: how samples from one on are chosen, until the next line."""
+
+    decision: Number
+    """The number of the line, from 0."""
+    step: Number
+    """The step of training after which it was made."""
+    first: Number
+    """The first sample that it holds for."""
+    schedule: str
+    """By which rule."""
+    views: str
+    pairs: Annotated[Integer, Field(ge=1)]
+    """Which questions are asked about a sample, see `asked_views`."""
+    weights: dict[str, dict[str, NonNegative]]
+    """Of every factor, how much more often a value is asked about than by chance."""
 
 
 class FailedDraws(Settings):
@@ -148,6 +172,22 @@ class Stream:
         path = self.renderer_file
         return RendererState.parse(read_json(path), str(path)) if path.exists() else None
 
+    def decisions(self) -> list[Decision]:
+        """The decisions of a curriculum, in order. Raises DataError for a damaged file."""
+        path = self.root / CURRICULUM
+        if not path.exists():
+            return []
+        lines = read_text(path, root=self.root).splitlines()
+        return [Decision.parse(parse_json(line, path), str(path)) for line in lines]
+
+    def add_decisions(self, decisions: Iterable[Decision]) -> None:
+        """Append to the decisions. Raises DataError if that cannot be written."""
+        path = self.root / CURRICULUM
+        lines = [dumps_line(d.to_json()) for d in (*self.decisions(), *decisions)]
+        with writing(path):
+            make_folder(path.parent)
+            write_whole(path, "".join(lines))
+
     def failed(self, index: int) -> tuple[str, ...]:
         """Why plans of a sample could not be rendered, in order; empty for almost all samples."""
         path = self._failed_file(index)
@@ -188,6 +228,54 @@ class Stream:
                 yield from os.listdir(self.root / "samples" / f"{block:05d}")
             except FileNotFoundError:
                 continue
+
+
+def pair_kinds(config: DatasetConfig, views: str) -> list[tuple[str, str]]:
+    """The pairs of cameras that questions can be from, initial and final.
+
+    Args:
+        config: of the data.
+        views: `same`, `cross`, or any other word for all of them.
+    """
+    ends: dict[str, list[str]] = {"initial": [], "final": []}
+    for state, camera in sorted(expected_views(config)):
+        ends[state].append(camera)
+    pairs = [(a, b) for a in ends["initial"] for b in ends["final"]]
+    return [
+        p for p in pairs if views not in ("same", "cross") or (p[0] == p[1]) == (views == "same")
+    ]
+
+
+def asked_views(config: DatasetConfig, views: str, each: int, index: int) -> list[tuple[str, str]]:
+    """The cameras of the questions that are asked about a sample.
+
+    They are balanced over as many samples as there are pairs of cameras.
+
+    Args:
+        views: as for `pair_kinds`.
+        each: number of questions.
+        index: number of the sample.
+    """
+    kinds = pair_kinds(config, views)
+    block, place = divmod(index, len(kinds))
+    order = shuffled(len(kinds), config.seed, "asked", block)
+    return [kinds[order[(place + k) % len(kinds)]] for k in range(each)]
+
+
+def planned(sampler: Sampler, index: int, skip: int, decision: Decision | None) -> Plan:
+    """The plan of a sample, as it is or as a decision chooses it.
+
+    Args:
+        skip: how many of its plans, or choices, could not be rendered.
+
+    Raises:
+        PlanError: there is none.
+    """
+    if decision is None:
+        return sampler.plan(index, skip)
+    views = asked_views(sampler.config, decision.views, decision.pairs, index)
+    plan = choose_plan(sampler, index, skip, decision.weights, views)
+    return replace(plan, decision=decision.decision)
 
 
 def session() -> str:

@@ -23,7 +23,9 @@ none imports a later one:
     trl_arguments    the configuration as TRL wants it
     seen_scenes      which scenes a model was trained on
     checks           what is refused before weights are loaded
+    reward_logging   how the policy answers, logged
     run_folder       the folder of a run, begun or gone on with
+    curriculum       what a policy is asked next, by its own results
     fresh_renderer   what renders fresh data, started and watched
     fresh_log        how it and the training get on
     initial_model    the model that the run begins with
@@ -31,7 +33,6 @@ none imports a later one:
     full_disk        what becomes of a run when the disk is full
     trace_checker    reasoning read and verified
     scene_rewards    further rewards from the ground truth
-    reward_logging   how the policy answers, logged
     launch           these programs under accelerate and torchrun
     sft              supervised fine-tuning
     grpo             reinforcement learning

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.schemas.dataset import Dataset, expected_views, refuse_other_config
 from star_tvr.schemas.records import Pair
+from star_tvr.schemas.stream import pair_kinds
 from star_tvr.training.augment import check_directions
 from star_tvr.training.config import TINY, TrainConfig, cuda_available
 from star_tvr.training.errors import TrainingError
-from star_tvr.training.fresh_dataset import FreshDataset, pair_kinds
+from star_tvr.training.fresh_dataset import FreshDataset
 from star_tvr.training.models import adapter_fault, check_model, load_processor
 from star_tvr.training.pairs import choose_pairs
 from star_tvr.training.parquet_dataset import ParquetDataset, is_dataset, open_dataset
@@ -85,6 +86,17 @@ def _check_fresh(config: TrainConfig, dataset: FreshDataset) -> None:
     kinds = len(pair_kinds(dataset.config, config.rows.views))
     if not kinds:
         raise ConfigError(f"rows.views: {config.rows.views!r}, but samples have no such pair")
+    if config.kind == "sft" and fresh.schedule in ("aim", "levels"):
+        raise ConfigError(
+            f"fresh.schedule: {fresh.schedule} goes by the policy's own answers, which are only "
+            "there in tvr train grpo; choose uniform or easy-first"
+        )
+    decided = {d.schedule for d in dataset.stream.decisions()} or {"uniform"}
+    if dataset.root.exists() and decided != {fresh.schedule} and dataset.ids():
+        raise ConfigError(
+            f"dataset: {dataset.root}: its samples were chosen by the schedule {min(decided)}, not "
+            f"by {fresh.schedule}; name another folder"
+        )
     if fresh.pairs > kinds:
         raise ConfigError(f"fresh.pairs: {fresh.pairs}, but a sample has {kinds} of them")
     args = trainer_arguments(config)

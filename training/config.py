@@ -237,6 +237,12 @@ class FreshConfig(Settings):
     """Samples that are there, at most, beyond those that are used up."""
     keep: Literal[0, "all"] = 0
     """`0` deletes samples that are used up; `all` keeps them, as an ordinary data set."""
+    schedule: Literal["uniform", "aim", "levels", "easy-first"] = "uniform"
+    """Which scenes: `uniform`, all alike; `aim`, more of those that the policy answers right now
+    and then; `levels`, by number of changes and objects, the next one once the highest is mastered;
+    `easy-first`, all levels one after the other."""
+    every: Count = 10
+    """Steps after which `aim` and `levels` decide anew."""
     pairs: Count = 1
     """Questions about each sample, from different cameras, one after the other."""
     patience: Positive = 60.0

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from star_tvr.scenes.config import DatasetConfig
-from star_tvr.scenes.seeds import shuffled
 from star_tvr.schemas.config import load_config
-from star_tvr.schemas.dataset import Dataset, Manifest, expected_views, sample_id
+from star_tvr.schemas.dataset import Dataset, Manifest, sample_id
 from star_tvr.schemas.records import Pair
-from star_tvr.schemas.stream import RendererState, Stream
+from star_tvr.schemas.stream import RendererState, Stream, asked_views
 from star_tvr.training.config import FRESH_SPLIT, FreshConfig
 from star_tvr.training.errors import TrainingError
 
@@ -96,11 +95,10 @@ class FreshDataset(Dataset):
         Those about a sample stand together. Which cameras they are from is balanced over as many
         samples as there are pairs of cameras.
         """
-        kinds = pair_kinds(self.config, self.views)
         return [
-            Pair(sample_id(i), *kinds[k])
+            Pair(sample_id(i), *cameras)
             for i in range(self.end)
-            for k in _chosen(len(kinds), self.config.scene_seed, i, self.each)
+            for cameras in asked_views(self.config, self.views, self.each, i)
         ][: self.rows]
 
     def difficulties(self, name: str) -> dict[Pair, float]:
@@ -172,26 +170,3 @@ def stream_config(fresh: FreshConfig, samples: int) -> DatasetConfig:
         ConfigError: it is wrong.
     """
     return load_config(fresh.config, [*fresh.set, f"seed={fresh.seed}", f"num_samples={samples}"])
-
-
-def pair_kinds(config: DatasetConfig, views: str) -> list[tuple[str, str]]:
-    """The pairs of cameras that are asked about, initial and final.
-
-    Args:
-        config: of the data.
-        views: `same`, `cross`, or any other word for all of them.
-    """
-    ends: dict[str, list[str]] = {"initial": [], "final": []}
-    for state, camera in sorted(expected_views(config)):
-        ends[state].append(camera)
-    pairs = [(a, b) for a in ends["initial"] for b in ends["final"]]
-    return [
-        p for p in pairs if views not in ("same", "cross") or (p[0] == p[1]) == (views == "same")
-    ]
-
-
-def _chosen(kinds: int, seed: int, index: int, each: int) -> list[int]:
-    """The numbers of the pairs that sample `index` is asked about, from blocks of samples."""
-    block, place = divmod(index, kinds)
-    order = shuffled(kinds, seed, "asked", block)
-    return [order[(place + k) % kinds] for k in range(each)]

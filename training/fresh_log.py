@@ -20,15 +20,14 @@ class FollowTrainer(TrainerCallback):
     the renderer since the last log. `disk_bytes`: of all samples that are there.
     """
 
-    def __init__(self, dataset: FreshDataset, tell: Callable[[int], int]) -> None:
+    def __init__(self, dataset: FreshDataset, used: int, step_end: Callable[[int], int]) -> None:
         """Prepare.
 
         Args:
-            tell: says after so many steps what is used up, and returns the first sample that is
-                not.
+            used: the first sample that is not used up.
+            step_end: does what is to be done after so many steps, and returns that sample.
         """
-        self.dataset, self.tell = dataset, tell
-        self.used = 0
+        self.dataset, self.used, self.step_end = dataset, used, step_end
         self.last = self._look()
 
     def on_train_begin(
@@ -48,9 +47,8 @@ class FollowTrainer(TrainerCallback):
         control: TrainerControl,
         **_: Any,
     ) -> None:
-        """Say what is used up."""
-        if state.is_world_process_zero:
-            self.used = self.tell(state.global_step)
+        """Say what is used up, and what follows from the answers."""
+        self.used = self.step_end(state.global_step)
 
     def on_log(
         self,

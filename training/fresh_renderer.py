@@ -19,12 +19,15 @@ from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.files import writing
 from star_tvr.schemas.stream import Need, RendererState, session
 from star_tvr.training.config import TrainConfig
+from star_tvr.training.curriculum import Curriculum
 from star_tvr.training.errors import TrainingError
 from star_tvr.training.fresh_dataset import FreshDataset, Watch
 from star_tvr.training.training_rows import batch_rows
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
+
+    from star_tvr.training.rewards import RewardFunction
 
 READER = "training"
 """What a training that deletes what it has used is called as a reader: it is the only one."""
@@ -44,6 +47,11 @@ class Feeding:
         self.dataset = dataset if isinstance(dataset, FreshDataset) else None
         self.stack = ExitStack()
         self.session = session()
+        self.used = 0
+        self.curriculum: Curriculum | None = None
+        fresh = config.fresh
+        if self.dataset is not None and fresh is not None and fresh.schedule != "uniform":
+            self.curriculum = Curriculum(fresh, self.dataset, config.output_dir)
 
     def __enter__(self) -> Self:
         return self
@@ -70,8 +78,12 @@ class Feeding:
         if dataset is None or fresh is None:
             return
         if self.args.process_index == 0:
-            self.stack.enter_context(dataset.stream.reading(keep=fresh.keep == "all"))
-            self.tell(int(checkpoint.name.removeprefix("checkpoint-")) if checkpoint else 0)
+            step = int(checkpoint.name.removeprefix("checkpoint-")) if checkpoint else 0
+            alone = fresh.keep == 0 or self.curriculum is not None
+            self.stack.enter_context(dataset.stream.reading(keep=not alone))
+            if self.curriculum is not None:
+                self.curriculum.begin(step)
+            self.tell(step)
             if fresh.executor != "none":
                 dataset.stream.renderer_file.unlink(missing_ok=True)
                 renderer = RendererProcess(dataset, renderer_command(self.config, dataset.root))
@@ -80,11 +92,31 @@ class Feeding:
         while (state := watch.look()) is None or state.state != "rendering":
             time.sleep(0.05)
 
-    def tell(self, step: int) -> int:
-        """Say what is used up after so many steps, and delete it unless it is kept.
+    def step_end(self, step: int) -> int:
+        """Do what is to be done after a step; all processes call it.
 
         Returns:
             The first sample that is not used up.
+
+        Raises:
+            DataError: something cannot be written.
+        """
+        main, fresh = self.args.process_index == 0, self.config.fresh
+        if self.curriculum is not None and fresh is not None:
+            # Nobody can have planned more than was asked for until now.
+            self.curriculum.step_end(step, self.used + fresh.ahead, main)
+        if main:
+            self.tell(step)
+        return self.used
+
+    def listen(self, rewards: "list[RewardFunction]") -> "list[RewardFunction]":
+        """The same reward functions, the first of which tells a curriculum what was right."""
+        if self.curriculum is None:
+            return rewards
+        return [self.curriculum.listen(rewards[0]), *rewards[1:]]
+
+    def tell(self, step: int) -> None:
+        """Say what is used up after so many steps, and delete it unless it is kept.
 
         Raises:
             DataError: that cannot be written.
@@ -102,7 +134,7 @@ class Feeding:
         if not keep:
             with writing(dataset.root):
                 dataset.stream.remove_before(used)
-        return used
+        self.used = used
 
     def follow(self, trainer: "Trainer") -> None:
         """Tell the renderer how far the trainer is, and log how the two get on."""
@@ -110,7 +142,7 @@ class Feeding:
             from star_tvr.training.fresh_log import FollowTrainer
 
             # First of all, so that its figures are in every other log.
-            callback = FollowTrainer(self.dataset, self.tell)
+            callback = FollowTrainer(self.dataset, self.used, self.step_end)
             trainer.callback_handler.callbacks.insert(0, callback)
 
 

@@ -74,7 +74,7 @@ def _train(
     # The rows are planned now and read when they are used.
     rows = training_rows(config, dataset, args)
     model, processor = load_initial_model(config, dataset.world, args, begun.checkpoint)
-    rewards = reward_functions(config, dataset)
+    rewards = feeding.listen(reward_functions(config, dataset))
 
     # These take seconds, which a configuration that is refused should not.
     from trl import GRPOTrainer
