@@ -101,7 +101,7 @@ class Queue:
                 continue
             self.claimed.add(index)
             decision = next((d for d in reversed(self.decisions) if d.first <= index), None)
-            chosen = decision and decision.to_json()
+            chosen = decision.to_json() if decision else None
             return RenderJob(index, draw=len(self.stream.failed(index)), decision=chosen)
         return None
 

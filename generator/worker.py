@@ -122,7 +122,7 @@ def _plan(
     """The plan that a job gives, or that follows from the configuration."""
     if plan is not None:
         return plan_from_json(plan)
-    return planned(sampler, index, draw, decision and Decision.model_validate(decision))
+    return planned(sampler, index, draw, Decision.model_validate(decision) if decision else None)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ none imports a later one:
     weights          whether weights are those of their model
     models           models and adapters, loaded
     tiny_models      models built on the spot
+    sharding         weights that are divided among processes
     trl_arguments    the configuration as TRL wants it
     seen_scenes      which scenes a model was trained on
     checks           what is refused before weights are loaded

@@ -57,7 +57,7 @@ class Curriculum:
         self.level = 0
         self.tallies: dict[str, dict[str, list[float]]] = {}
         self.highest = [0.0, 0.0]
-        """Questions of the highest open level since it was opened; the sum of their right shares."""
+        """Questions of the highest open level, and the sum of their right shares, so far."""
         self.pending: list[tuple[Pair, bool]] = []
 
     def begin(self, step: int) -> None:
@@ -139,11 +139,11 @@ class Curriculum:
             groups[pair].append(right)
         world, balance = self.dataset.world, self.sampler.balance
         asked = []
-        for pair, right in groups.items():
+        for pair, answered in groups.items():
             plan = self.dataset.sample(pair.sample).plan
             cell = question_cell(plan, (pair.initial, pair.final), world, balance)
             number = {} if plan.decision is None else {"decision": plan.decision}
-            counts = {"right": sum(right), "of": len(right)}
+            counts = {"right": sum(answered), "of": len(answered)}
             asked.append({**pair.to_json(), **number, **counts, "cell": cell})
         return asked
 

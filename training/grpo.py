@@ -15,9 +15,9 @@ from star_tvr.training import sft
 from star_tvr.training.checks import check_config
 from star_tvr.training.config import TrainConfig, load_stages
 from star_tvr.training.fresh_renderer import Feeding
-from star_tvr.training.initial_model import load_initial_model
+from star_tvr.training.initial_model import free_models, load_initial_model
 from star_tvr.training.launch import run_from_command_line
-from star_tvr.training.models import lora_config
+from star_tvr.training.models import adapters_to_train
 from star_tvr.training.reward_logging import with_answer_statistics
 from star_tvr.training.rewards import RewardFunction, accuracy_reward, format_reward
 from star_tvr.training.rows import row_reader
@@ -48,6 +48,7 @@ def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
         trainer_arguments(stage)
     for stage in stages:
         folder = sft.train(stage) if stage.kind == "sft" else train(stage)
+        free_models()
     return folder
 
 
@@ -65,7 +66,7 @@ def _train(
 ) -> Path:
     """Train, in a folder that nobody else writes to."""
     with args.main_process_first(desc="opening the run"):
-        begun = open_run(config, dataset)
+        begun = open_run(config, dataset, args.world_size)
     if begun.done:
         return config.output_dir
 
@@ -81,6 +82,7 @@ def _train(
 
     from star_tvr.training.callbacks import add_callbacks
     from star_tvr.training.full_disk import explain_full_disk
+    from star_tvr.training.sharding import gather_output_layer
 
     trainer = GRPOTrainer(
         model=model,
@@ -88,8 +90,9 @@ def _train(
         train_dataset=rows,
         reward_funcs=rewards,
         processing_class=processor,
-        peft_config=None if config.lora is None else lora_config(model, config.lora),
+        peft_config=adapters_to_train(config, model),
     )
+    gather_output_layer(trainer)
     add_callbacks(trainer, config)
     feeding.follow(trainer)
     with explain_full_disk(trainer):

@@ -14,7 +14,7 @@ from star_tvr.training.config import TrainConfig, load_stages
 from star_tvr.training.fresh_renderer import Feeding
 from star_tvr.training.initial_model import load_initial_model
 from star_tvr.training.launch import run_from_command_line
-from star_tvr.training.models import lora_config
+from star_tvr.training.models import adapters_to_train
 from star_tvr.training.run_folder import close_run, lock_run, open_run
 from star_tvr.training.training_rows import training_rows
 from star_tvr.training.trl_arguments import trainer_arguments
@@ -51,7 +51,7 @@ def _train(
 ) -> Path:
     """Train, in a folder that nobody else writes to."""
     with args.main_process_first(desc="opening the run"):
-        begun = open_run(config, dataset)
+        begun = open_run(config, dataset, args.world_size)
     if begun.done:
         return config.output_dir
 
@@ -66,14 +66,16 @@ def _train(
 
     from star_tvr.training.callbacks import add_callbacks
     from star_tvr.training.full_disk import explain_full_disk
+    from star_tvr.training.sharding import gather_output_layer
 
     trainer = SFTTrainer(
         model=model,
         args=args,
         train_dataset=rows,
         processing_class=processor,
-        peft_config=None if config.lora is None else lora_config(model, config.lora),
+        peft_config=adapters_to_train(config, model),
     )
+    gather_output_layer(trainer)
     add_callbacks(trainer, config)
     feeding.follow(trainer)
     with explain_full_disk(trainer):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +15,17 @@ from safetensors.torch import load_file
 
 from star_tvr.generator.validate import validate
 from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.transformations import answer_text
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.stream import Stream
 from star_tvr.training import grpo, sft
 from star_tvr.training.checks import check_config
-from star_tvr.training.config import load_train_config
+from star_tvr.training.config import FreshConfig, load_train_config
+from star_tvr.training.curriculum import Curriculum
 from star_tvr.training.errors import TrainingError
+from star_tvr.training.fresh_dataset import FreshDataset
 from star_tvr.training.fresh_renderer import Feeding
+from star_tvr.training.rewards import accuracy_reward, resolve_reward
 from tests.benchmarks.fresh_kills import STAGES, children, questions
 from tests.training.conftest import read_log
 
@@ -202,7 +207,7 @@ def test_grpo_asks_the_planned_questions_though_its_renderer_is_killed(write, mo
     told = Feeding.tell
     monkeypatch.setattr(Feeding, "tell", killing(told, {2: "renderer"}))
     values = {**STAGES["grpo"], "max_steps": 5, "save_steps": 1, "lora": {"r": 4}}
-    fresh = values.pop("fresh") | {"config": "star", "ahead": 4}
+    fresh = values.pop("fresh") | {"config": "star", "ahead": 4, "schedule": "aim", "every": 1}
     del values["learning_rate"]
     path = write("grpo", fresh, rows={"views": "cross"}, **values)
     with pytest.raises(TrainingError, match="the renderer is gone: killed by signal 9"):
@@ -214,6 +219,13 @@ def test_grpo_asks_the_planned_questions_though_its_renderer_is_killed(write, mo
     assert questions(folder) == [
         [question for question in asked[k : k + 2] for _ in range(4)] for k in range(0, 10, 2)
     ]
+    # A decision holds for samples beyond those that could be planned when it was made.
+    decisions = Stream(folder / "fresh").decisions()
+    assert [(d.step, d.first) for d in decisions] == [(1, 4), (2, 6), (3, 8)]
+    lines = [json.loads(line) for line in (folder / "asked.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
+    made_by = [question.get("decision") for line in lines for question in line["asked"]]
+    assert made_by == [None, None, None, None, 0, 0, 1, 1, 2, 2]
 
 
 KILLED = """
@@ -224,3 +236,78 @@ from tests.training.test_fresh import killing
 Feeding.tell = killing(Feeding.tell, {6: "all"})
 sft.main(sys.argv[1:])
 """
+
+
+# --- Curricula ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def answered(dataset, tmp_path):
+    """Give a curriculum right answers to all questions for which something holds."""
+
+    def answer(curriculum, step, right, first):
+        samples = [dataset.sample(sample) for sample in dataset.ids()]
+        reward = curriculum.listen(accuracy_reward(resolve_reward("star")))
+        columns = {"sample": [], "initial": [], "final": [], "truth": []}
+        texts = []
+        for sample in samples:
+            for k in range(4):
+                values = (sample.id, "center", "left", answer_text(sample.plan.transformations))
+                for column, value in zip(columns.values(), values, strict=True):
+                    column.append(value)
+                good = right(sample, k)
+                texts.append(f"<answer>{values[-1] if good else ''}</answer>")
+        reward([[{"role": "assistant", "content": text}] for text in texts], **columns)
+        curriculum.step_end(step, first, main=True)
+
+    return answer
+
+
+def curriculum(dataset, folder, **values):
+    fresh = FreshConfig(config="star", seed=dataset.config.seed, every=1, **values)
+    shutil.copytree(dataset.root, folder / "data", dirs_exist_ok=True)
+    data = FreshDataset(folder / "data", dataset.manifest, "cross", 1, 100, 1.0)
+    made = Curriculum(fresh, data, folder)
+    return made, data.stream
+
+
+def test_aim_asks_more_about_what_is_sometimes_right(dataset, tmp_path, answered):
+    made, stream = curriculum(dataset, tmp_path, schedule="aim")
+    made.begin(0)
+    counts = {len(dataset.sample(s).plan.transformations) for s in dataset.ids()}
+    few = min(counts)
+    answered(made, 1, lambda sample, k: k < 2 and len(sample.plan.transformations) == few, 16)
+    [decision] = stream.decisions()
+    assert (decision.decision, decision.step, decision.first) == (0, 1, 16)
+    weights = dict(decision.weights["changes"])
+    assert weights.pop(str(few)) > 1 > max(weights.values()) >= 0.1
+    [line] = map(json.loads, (tmp_path / "asked.jsonl").read_text().splitlines())
+    assert {(q["right"], q["of"]) for q in line["asked"]} == {(2, 4), (0, 4)}
+
+    # What was decided before an interruption holds, though the answers are others now.
+    again, _ = curriculum(dataset, tmp_path, schedule="aim")
+    again.begin(0)
+    answered(again, 1, lambda sample, k: k < 2, 16)
+    assert stream.decisions() == [decision]
+    answered(again, 2, lambda sample, k: k < 2, 18)
+    assert [d.first for d in stream.decisions()] == [16, 18]
+
+
+def test_levels_open_when_the_highest_is_mastered(dataset, tmp_path, answered):
+    made, stream = curriculum(dataset, tmp_path, schedule="levels")
+    made.begin(0)
+    for step in range(1, 40):
+        answered(made, step, lambda sample, k: True, 16)
+    last = stream.decisions()[-1].weights["level"]
+    assert {k for k, w in last.items() if w} >= {str(max(0, made.level - 3)), str(made.level)}
+    levels = [max(int(k) for k, w in d.weights["level"].items() if w) for d in stream.decisions()]
+    assert levels[0] == 0 and levels == sorted(levels)
+
+
+def test_easy_first_is_decided_at_once(dataset, tmp_path):
+    made, stream = curriculum(dataset, tmp_path, schedule="easy-first")
+    made.begin(0)
+    made.begin(3)
+    decisions = stream.decisions()
+    assert [d.decision for d in decisions] == list(range(40))
+    assert [d.first for d in decisions][:3] == [0, 2, 5] and decisions[-1].weights["level"]["39"]

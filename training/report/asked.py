@@ -46,8 +46,8 @@ def picture(name: str, lines: Sequence[Mapping[str, Any]]) -> Figure:
             totals[column] += 1
             for factor, values in question["cell"].items():
                 for value in values:
-                    table = asked.setdefault(factor, {}).setdefault(value, {})
-                    cell = table.setdefault(column, [0.0, 0.0, 0.0])
+                    columns = asked.setdefault(factor, {}).setdefault(value, {})
+                    cell = columns.setdefault(column, [0.0, 0.0, 0.0])
                     cell[0] += 1
                     cell[1] += question["right"]
                     cell[2] += question["of"]
@@ -59,15 +59,15 @@ def picture(name: str, lines: Sequence[Mapping[str, Any]]) -> Figure:
         for axes, factor in zip(grid, shown, strict=True):
             values = sorted(asked[factor], key=_natural)
             share = np.full((len(values), STRETCHES), np.nan)
-            right = share.copy()
+            correct = share.copy()
             for row, value in enumerate(values):
                 for column, (count, good, of) in asked[factor][value].items():
                     share[row, column] = 100 * count / totals[column]
-                    right[row, column] = 100 * good / of
+                    correct[row, column] = 100 * good / of
             ends = (0.5, last + 0.5, len(values) - 0.5, -0.5)
             for place, table, title, colors, top in (
                 (axes[0], share, f"asked: {TITLES[factor]}", "Blues", max(1.0, np.nanmax(share))),
-                (axes[1], right, "right in full", "viridis", 100.0),
+                (axes[1], correct, "right in full", "viridis", 100.0),
             ):
                 drawn = place.imshow(
                     table, cmap=colors, vmin=0, vmax=top, aspect="auto", extent=ends
