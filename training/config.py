@@ -432,9 +432,21 @@ def load_stages(kind: Kind, path: str | Path, overrides: Iterable[str] = ()) -> 
         if stages and not {"model", "adapter"} & block.keys():
             merged |= _continued(stages[-1])
         stages.append(resolve(its_kind, merged, f"{source}: {name}"))
+    if len(stages) == 2 and _same_stream(*stages):
+        raise ConfigError(
+            f"{source}: fresh.seed: both stages would ask about the same scenes; give each a seed "
+            "of its own, in its block"
+        )
     if not stages:
         raise ConfigError(f"{source}: cold-start: there is no such block to run by tvr train sft")
     return stages
+
+
+def _same_stream(first: TrainConfig, second: TrainConfig) -> bool:
+    """Whether two stages render the same scenes."""
+    keys = {"config", "set", "seed"}
+    one, other = (stage.fresh and stage.fresh.model_dump(include=keys) for stage in (first, second))
+    return one is not None and one == other
 
 
 def _continued(first: TrainConfig) -> dict[str, Any]:

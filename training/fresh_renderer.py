@@ -18,7 +18,7 @@ from star_tvr.scenes.errors import DataError, printable
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.files import writing
 from star_tvr.schemas.stream import Need, RendererState, session
-from star_tvr.training.config import TrainConfig
+from star_tvr.training.config import FreshConfig, TrainConfig
 from star_tvr.training.curriculum import Curriculum
 from star_tvr.training.errors import TrainingError
 from star_tvr.training.fresh_dataset import FreshDataset, Watch
@@ -86,7 +86,7 @@ class Feeding:
             self.tell(step)
             if fresh.executor != "none":
                 dataset.stream.renderer_file.unlink(missing_ok=True)
-                renderer = RendererProcess(dataset, renderer_command(self.config, dataset.root))
+                renderer = RendererProcess(dataset, renderer_command(fresh, dataset.root))
                 self.stack.callback(renderer.stop)
         watch = Watch(dataset.stream, fresh.patience)
         while (state := watch.look()) is None or state.state != "rendering":
@@ -146,10 +146,8 @@ class Feeding:
             trainer.callback_handler.callbacks.insert(0, callback)
 
 
-def renderer_command(config: TrainConfig, root: Path) -> list[str]:
+def renderer_command(fresh: FreshConfig, root: Path) -> list[str]:
     """The command that renders for a training."""
-    fresh = config.fresh
-    assert fresh is not None
     command = [sys.executable, "-m", "star_tvr.tvr", "render", str(root), "--attached"]
     command += ["--config", fresh.config, "--seed", str(fresh.seed), "--ahead", str(fresh.ahead)]
     command += ["--executor", fresh.executor, "--device", fresh.device]
