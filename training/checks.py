@@ -91,11 +91,11 @@ def _check_fresh(config: TrainConfig, dataset: FreshDataset) -> None:
             f"fresh.schedule: {fresh.schedule} goes by the policy's own answers, which are only "
             "there in tvr train grpo; choose uniform or easy-first"
         )
-    decided = {d.schedule for d in dataset.stream.decisions()} or {"uniform"}
-    if dataset.root.exists() and decided != {fresh.schedule} and dataset.ids():
+    others = {d.schedule for d in dataset.stream.decisions()} - {fresh.schedule}
+    if others:
         raise ConfigError(
-            f"dataset: {dataset.root}: its samples were chosen by the schedule {min(decided)}, not "
-            f"by {fresh.schedule}; name another folder"
+            f"dataset: {dataset.root}: its samples are chosen by the schedule {min(others)}, not by "
+            f"{fresh.schedule}; name another folder"
         )
     if fresh.pairs > kinds:
         raise ConfigError(f"fresh.pairs: {fresh.pairs}, but a sample has {kinds} of them")

@@ -105,6 +105,7 @@ def test_several_questions_about_a_sample_are_different_and_adjacent(write):
         ({}, {"split": "cross-view/train"}, "split: leave it out: fresh data have none"),
         ({}, {"rows": {"order": "easy-first"}}, "rows.order: easy-first needs all samples"),
         ({}, {"rows": {"streaming": True}}, "rows.streaming"),
+        ({"schedule": "aim"}, {}, "fresh.schedule: aim goes by the policy's own answers"),
     ],
 )
 def test_refused_before_anything_is_begun(write, tmp_path, fresh, values, message):
@@ -309,5 +310,6 @@ def test_easy_first_is_decided_at_once(dataset, tmp_path):
     made.begin(0)
     made.begin(3)
     decisions = stream.decisions()
-    assert [d.decision for d in decisions] == list(range(40))
-    assert [d.first for d in decisions][:3] == [0, 2, 5] and decisions[-1].weights["level"]["39"]
+    assert [d.decision for d in decisions] == list(range(6))  # one for every level
+    assert [d.first for d in decisions] == [0, 16, 33, 50, 66, 83]
+    assert decisions[-1].weights["level"]["5"] == 1.0
