@@ -16,6 +16,7 @@ none imports a later one:
     traces           true reasoning, for the cold start
     pairs            which questions are asked, in which order
     rows             a question as the row that a trainer reads
+    episodes         questions one at a time, and their reward
     training_rows    all rows of a run
     weights          whether weights are those of their model
     models           models and adapters, loaded
