@@ -94,8 +94,8 @@ def _check_fresh(config: TrainConfig, dataset: FreshDataset) -> None:
     others = {d.schedule for d in dataset.stream.decisions()} - {fresh.schedule}
     if others:
         raise ConfigError(
-            f"dataset: {dataset.root}: its samples are chosen by the schedule {min(others)}, not by "
-            f"{fresh.schedule}; name another folder"
+            f"dataset: {dataset.root}: its samples are chosen by the schedule {min(others)}, not "
+            f"by {fresh.schedule}; name another folder"
         )
     if fresh.pairs > kinds:
         raise ConfigError(f"fresh.pairs: {fresh.pairs}, but a sample has {kinds} of them")

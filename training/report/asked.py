@@ -27,7 +27,8 @@ TITLES = {
 STRETCHES = 12
 """Columns of a picture: stretches of steps."""
 
-MOST_ROWS = 40
+MOST_ROWS, MOST_TICKS = 100, 14
+"""Values of a factor that are drawn, and those that are named."""
 
 
 def figures(runs: Iterable[TrainingRun]) -> list[Figure]:
@@ -52,7 +53,7 @@ def picture(name: str, lines: Sequence[Mapping[str, Any]]) -> Figure:
                     cell[1] += question["right"]
                     cell[2] += question["of"]
     shown = [f for f in TITLES if 1 < len(asked.get(f, ())) <= MOST_ROWS] or ["changes"]
-    heights = [max(2, len(asked[f])) for f in shown]
+    heights = [min(MOST_TICKS, max(2, len(asked[f]))) for f in shown]
     with rc_context({**plots.STYLE, "axes.grid": False}):
         figure = Picture(figsize=(9.5, 0.9 * len(shown) + 0.2 * sum(heights)), layout="constrained")
         grid = figure.subplots(len(shown), 2, squeeze=False, gridspec_kw={"height_ratios": heights})
@@ -73,7 +74,8 @@ def picture(name: str, lines: Sequence[Mapping[str, Any]]) -> Figure:
                     table, cmap=colors, vmin=0, vmax=top, aspect="auto", extent=ends
                 )
                 place.set_title(title)
-                place.set_yticks(range(len(values)), values)
+                every = -(-len(values) // MOST_TICKS)
+                place.set_yticks(range(0, len(values), every), values[::every])
                 place.set_xlabel("training step")
                 figure.colorbar(drawn, ax=place, label="%")
         url = plots.url(figure)
