@@ -607,6 +607,10 @@ def _run(arguments: list[str]) -> Any:
     """Run a command. For want of a package that an extra brings, it says so."""
     try:
         return app(arguments, standalone_mode=False)
+    except OSError as problem:
+        if problem.filename is None:
+            write("", sys.stdout)  # where --help could not be written, this says so
+        raise
     except ModuleNotFoundError as problem:
         name = (problem.name or "").partition(".")[0]
         if name in EXTRAS:

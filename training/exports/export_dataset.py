@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from star_tvr.scenes.errors import ParameterError
-from star_tvr.schemas.card import Configs, write_export_card
+from star_tvr.schemas.card import Configs, read_blind, write_export_card
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.drafts import whole_folder
 from star_tvr.training.exports import (
@@ -69,6 +69,7 @@ def export_dataset(
     if format not in FORMATS:
         raise ParameterError("format", f"is unknown; known are {', '.join(FORMATS)}", format)
     parts = choose_splits(dataset, splits)
+    read_blind(dataset.root)  # the card will need it: refused now, not after the work
     with whole_folder(out) as draft:
         configs = yield from FORMATS[format](dataset, parts, draft)
         write_export_card(dataset, draft, format, configs)
