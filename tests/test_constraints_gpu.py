@@ -47,14 +47,20 @@ def test_a_resolver_takes_them_together():
     uv = Path(sys.executable).with_name("uv")
     if not uv.exists():
         pytest.skip("uv is not installed")
-    command = [uv, "pip", "compile", "-q", "--no-header", "--no-annotate"]
+    command = [str(uv), "pip", "compile", "-q", "--no-header", "--no-annotate"]
     command += ["--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_28"]
     command += [f"--extra={name}" for name in ("train", "ask", "report")]
     command += ["-c", "constraints-gpu.txt", "pyproject.toml", "-"]
-    options = {"env": {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}, "timeout": 300}
+    environment = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
     try:
         done = subprocess.run(
-            command, cwd=ROOT, input="vllm\n", capture_output=True, text=True, **options
+            command,
+            cwd=ROOT,
+            env=environment,
+            input="vllm\n",
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
     except subprocess.TimeoutExpired:
         pytest.skip("the registry is slow")
