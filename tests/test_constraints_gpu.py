@@ -13,6 +13,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
+EXTRAS = ("train", "quantize", "ask", "report")
+
 OTHERWISE = {"fastapi", "numpy", "pyarrow"}
 """What vLLM, or a Python without bpy, wants in other versions."""
 
@@ -35,7 +37,7 @@ def test_they_fit_the_extras_on_python_3_12():
     gpu = pins("constraints-gpu.txt")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    for text in [*project["dependencies"], *extras["train"], *extras["ask"], *extras["report"]]:
+    for text in [*project["dependencies"], *(text for name in EXTRAS for text in extras[name])]:
         wanted = Requirement(text)
         if wanted.marker is None or wanted.marker.evaluate({"python_version": "3.12"}):
             version = gpu[canonicalize_name(wanted.name)]
@@ -49,7 +51,7 @@ def test_a_resolver_takes_them_together():
         pytest.skip("uv is not installed")
     command = [str(uv), "pip", "compile", "-q", "--no-header", "--no-annotate"]
     command += ["--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_28"]
-    command += [f"--extra={name}" for name in ("train", "ask", "report")]
+    command += [f"--extra={name}" for name in EXTRAS]
     command += ["-c", "constraints-gpu.txt", "pyproject.toml", "-"]
     environment = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
     try:
