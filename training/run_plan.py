@@ -178,6 +178,11 @@ def plan_run(
     Raises:
         ConfigError, DataError: as the run itself would before it loads weights.
     """
+    if config.fresh is not None:
+        raise ConfigError(
+            f"{config.source}: fresh: --check reads questions that are there; try it with those of "
+            "a data set, as by --set fresh=null --set dataset=FOLDER --set split=cross-view/train"
+        )
     quiet_libraries()
     dataset = check_config(config, model=False, processes=processes)
     args = trainer_arguments(config, processes)
