@@ -20,9 +20,10 @@ none imports a later one:
     models           models and adapters, loaded
     tiny_models      models built on the spot
     trl_arguments    the configuration as TRL wants it
-    checks           what is refused before weights are loaded
     seen_scenes      which scenes a model was trained on
     run_folder       the folder of a run, begun or gone on with
+    validation       a split that is asked while training
+    checks           what is refused before weights are loaded
     initial_model    the model that the run begins with
     callbacks        speed, log, progress, a stop if it went wrong
     full_disk        what becomes of a run when the disk is full

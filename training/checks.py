@@ -13,6 +13,7 @@ from star_tvr.training.errors import TrainingError
 from star_tvr.training.models import adapter_fault, check_model, load_processor
 from star_tvr.training.pairs import choose_pairs
 from star_tvr.training.parquet_dataset import ParquetDataset, is_dataset, open_dataset
+from star_tvr.training.validation import check_validation
 
 
 def check_config(config: TrainConfig, model: bool = True) -> Dataset:
@@ -45,6 +46,7 @@ def check_config(config: TrainConfig, model: bool = True) -> Dataset:
         _check_consistency(config, pairs)
         _check_streaming(config, dataset)
         _check_pixels(config, dataset)
+        check_validation(config)
         if model:
             _check_model(config)
     except (ConfigError, TrainingError) as problem:

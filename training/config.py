@@ -205,6 +205,17 @@ class RowsConfig(Settings):
     the next 200 rows, and the files in random order."""
 
 
+class ValidationConfig(Settings):
+    """What is asked while training, every `eval_steps` steps, greedily."""
+
+    split: Annotated[str, AfterValidator(_scheme_and_name)]
+    """Such as `cross-view/val`."""
+    limit: Count | None = None
+    """Ask so many of its questions only, the same ones every time; null is all."""
+    max_new_tokens: Count | None = None
+    """Longest answer; null is `max_completion_length`, and 512 in supervised fine-tuning."""
+
+
 class TrainSettings(Settings):
     """The keys of a configuration of training that are this project's own."""
 
@@ -233,6 +244,8 @@ class TrainSettings(Settings):
     """Which questions are asked, and when."""
     processor: Processor = {}
     """Arguments of the model's processor that say how pictures are scaled, such as `max_pixels`."""
+    validation: ValidationConfig | None = None
+    """What is asked while training; null asks nothing."""
 
 
 class ModelInput(Settings):
@@ -240,6 +253,8 @@ class ModelInput(Settings):
 
     prompt: PromptConfig = PromptConfig()
     processor: Processor = {}
+    max_completion_length: Count | None = None
+    """Of reinforcement learning; supervised fine-tuning has none."""
 
 
 class TrainConfig(TrainSettings):
@@ -310,6 +325,23 @@ def defaults(kind: Kind, cpu: bool) -> dict[str, Any]:
     }
 
 
+def validation_defaults(kind: Kind, save_steps: Any) -> dict[str, Any]:
+    """The trainer's fields that go with `validation`. A configuration overrides them.
+
+    Args:
+        kind: of training.
+        save_steps: of the run. Every checkpoint is validated, so that the best one is there.
+    """
+    values = {
+        "eval_strategy": "steps",
+        "eval_steps": save_steps,
+        "metric_for_best_model": "tacc",
+        "greater_is_better": True,
+    }
+    # One greedy answer to each question; TRL checks the batch against this number.
+    return values if kind == "sft" else values | {"num_generations_eval": 1}
+
+
 def load_train_config(kind: Kind, path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
     """Read a YAML file with `key=value` overrides on top. Paths are relative to where one is.
 
@@ -377,7 +409,10 @@ def resolve(kind: Kind, document: Mapping[str, Any], source: str) -> TrainConfig
     TrainSettings.parse(ours, source)  # before TRL is imported, which takes seconds
     cpu = theirs.get("use_cpu")
     trainer = defaults(kind, cpu if isinstance(cpu, bool) else not cuda_available())
-    trainer |= _checked_fields(kind, theirs, own, source)
+    given = _checked_fields(kind, theirs, own, source)
+    if ours.get("validation") is not None:
+        trainer |= validation_defaults(kind, given.get("save_steps", _class(kind).save_steps))
+    trainer |= given
     if trainer["remove_unused_columns"]:
         raise ConfigError(f"{source}: remove_unused_columns: must be false, or the truth is lost")
     if trainer.get("trust_remote_code") or "trust_remote_code" in (

@@ -11,10 +11,10 @@ import os
 import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from PIL import Image
@@ -39,6 +39,12 @@ LONGEST_WAIT = 600.0
 
 GIVE_UP = 10
 """So many items in a row without an answer mean that the server, not the items, is at fault."""
+
+NEUTRAL = {"top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
+"""Sampling settings that change nothing, sent so that no others of the server do."""
+
+OWN_KEYS = ("messages", "model", "n", "stream")
+"""What a request is made of, whatever `extra_body` says."""
 
 RETRIED = {408, 409, 425, 429}
 REFUSED = {400, 413, 422}
@@ -83,6 +89,8 @@ class Endpoint:
         backoff: seconds to wait before the second try; doubled for each further one, up to
             LONGEST_BACKOFF, and shortened by up to a half at random.
         max_requests: requests that may be sent, retries included; None is any number.
+        extra_body: further keys of every request; one with the value None is left out.
+        reasoning_effort: how long the model is to reason, in the words of its server.
     """
 
     url: str
@@ -92,9 +100,19 @@ class Endpoint:
     retries: int = 5
     backoff: float = 1.0
     max_requests: int | None = None
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    reasoning_effort: str | None = None
+
+    @property
+    def temperature(self) -> None:
+        """The server's own, unless a temperature is given: some models refuse any."""
+        return None
 
     def check(self) -> None:
-        """Make sure that the address and the key can be used at all. Raises ConfigError."""
+        """Make sure that address, key and settings can be used at all. Raises ConfigError."""
+        taken = [key for key in OWN_KEYS if key in self.extra_body]
+        if taken:
+            raise ParameterError("extra_body", f"{taken[0]} is not for you to set; leave it out")
         try:
             parts = urlsplit(self.url)
             sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -113,8 +131,13 @@ class Endpoint:
             raise ConfigError(f"{KEY}: holds characters that cannot be sent; set it again")
 
     def identity(self) -> dict[str, Any]:
-        """Address and name."""
-        return {"model": self.model, "endpoint": self.url.rstrip("/")}
+        """Address, name and further settings."""
+        return {
+            "model": self.model,
+            "endpoint": self.url.rstrip("/"),
+            **({"extra_body": dict(self.extra_body)} if self.extra_body else {}),
+            **({"reasoning_effort": self.reasoning_effort} if self.reasoning_effort else {}),
+        }
 
     def trained(self) -> ModelInput:
         """How the model was asked in its training, if its name is a folder that was trained here.
@@ -188,6 +211,7 @@ class Client:
             max_retries=0,
             http_client=BoundedClient(timeout=endpoint.timeout),
         )
+        self.neutral: dict[str, Any] = dict(NEUTRAL)
         self.sent = 0
         self.reached = False
         self.unanswered = 0
@@ -224,7 +248,13 @@ class Client:
                 self.resume = max(self.resume, time.monotonic() + problem.wait)
             else:
                 self.unanswered = 0
-                return Response(question, completion)
+                return Response(
+                    question,
+                    completion.text,
+                    finish_reason=completion.finish_reason,
+                    prompt_tokens=completion.prompt_tokens,
+                    completion_tokens=completion.completion_tokens,
+                )
         if problem.unreachable:
             raise EndpointError(f"{self.endpoint.url}: {problem}; run again when it is back")
         self.unanswered += 1
@@ -252,17 +282,26 @@ class Client:
             DataError: an image is missing or damaged.
         """
         row = self.reader.row(question.pair)
-        request = {
+        request: dict[str, Any] = {
             "model": self.endpoint.model,
             "messages": wire_messages(with_images(row["prompt"], row["images"])),
             "max_completion_tokens": self.decoding.max_new_tokens,
-            "temperature": self.decoding.temperature,
         }
-        if self.decoding.temperature and self.decoding.seed is not None:
+        if self.decoding.temperature is not None:
+            request["temperature"] = self.decoding.temperature
+        if self.decoding.temperature != 0 and self.decoding.seed is not None:
             request["seed"] = self.decoding.seed_of(question)
+        if self.endpoint.reasoning_effort is not None:
+            request["reasoning_effort"] = self.endpoint.reasoning_effort
         return request
 
-    async def send(self, request: Mapping[str, Any]) -> str:
+    def complete(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A request with neutral sampling settings and what the user adds or leaves out."""
+        extra = self.endpoint.extra_body
+        kept = {k: v for k, v in {**self.neutral, **request}.items() if k not in extra}
+        return {**kept, "extra_body": {k: v for k, v in extra.items() if v is not None}}
+
+    async def send(self, request: Mapping[str, Any]) -> "Completion":
         """Send one request and return the completion.
 
         Raises:
@@ -280,7 +319,9 @@ class Client:
         self.sent += 1
         try:
             async with asyncio.timeout(endpoint.timeout):
-                reply = await self.client.chat.completions.with_raw_response.create(**request)
+                reply = await self.client.chat.completions.with_raw_response.create(
+                    **self.complete(request)
+                )
         except RefusedRedirectError as problem:
             raise EndpointError(
                 f"{endpoint.url}: {self.clean(str(problem))}; name that address if you trust it"
@@ -304,7 +345,8 @@ class Client:
             raise self.judge(problem) from None
         self.reached = True
         try:
-            return self.hide(read_completion(self.hide(reply.http_response.text)))
+            found = read_completion(self.hide(reply.http_response.text))
+            return found._replace(text=self.hide(found.text))
         except ValueError as problem:
             raise Failed(self.clean(f"the reply {problem}")) from None
 
@@ -322,7 +364,10 @@ class Client:
                 return Failed(words, wait=wait)
             hint = f"; it wants to be asked again in {wait:.0f} s"
         elif status in REFUSED:
-            return Failed(words, retry=False)
+            # A setting that changes nothing is no loss; those that were asked for are.
+            without = problem.param in NEUTRAL and problem.param not in self.endpoint.extra_body
+            self.neutral.pop(problem.param or "", None)
+            return Failed(words, retry=without)
         elif status in (401, 403):
             hint = f"; {'set' if self.key == NO_KEY else 'it does not accept'} {KEY}"
         elif status == 404:
@@ -366,8 +411,22 @@ def data_url(image: Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def read_completion(text: str) -> str:
-    """The completion in a server's reply.
+class Completion(NamedTuple):
+    """What a server said.
+
+    Attributes:
+        text: the completion.
+        finish_reason, prompt_tokens, completion_tokens: as `Response` has them.
+    """
+
+    text: str
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+def read_completion(text: str) -> Completion:
+    """The completion in a server's reply, and what the reply says about it.
 
     Reasoning that the server took out of the text is put back, in think tags. An answer that
     reached its length or was filtered before it had any text is an empty one.
@@ -375,7 +434,7 @@ def read_completion(text: str) -> str:
     Raises:
         ValueError: there is none in it; the message says what is wrong, as in "the reply …".
 
-    >>> read_completion('{"choices": [{"message": {"content": "<answer></answer>"}}]}')
+    >>> read_completion('{"choices": [{"message": {"content": "<answer></answer>"}}]}').text
     '<answer></answer>'
     """
     try:
@@ -387,19 +446,35 @@ def read_completion(text: str) -> str:
             pass
         case _:
             raise ValueError(f"holds no completion: {text[:80]}")
+    reason = choice.get("finish_reason")
+    if not isinstance(reason, str) or not 0 < len(reason) <= LONGEST_REASON:
+        reason = None
+    usage = document.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
     reasoning = rest.get("reasoning_content") or rest.get("reasoning")
     if content is None:
         refusal = rest.get("refusal")
         if isinstance(refusal, str):
             content = refusal
-        elif choice.get("finish_reason") in ("length", "content_filter"):
+        elif reason in ("length", "content_filter"):
             content = ""
         else:
             raise ValueError("holds a message without text")
     if isinstance(reasoning, str) and "<think>" not in content:
         content = f"<think>{reasoning}</think>{content}"
     # JSON can name half a surrogate pair, which no file can hold.
-    return content.encode("utf-8", "replace").decode()
+    words, reason = (t and t.encode("utf-8", "replace").decode() for t in (content, reason))
+    counts = (token_count(usage.get(key)) for key in ("prompt_tokens", "completion_tokens"))
+    return Completion(words, reason, *counts)
+
+
+LONGEST_REASON = 40
+"""Characters of a finish reason; something longer is none."""
+
+
+def token_count(value: Any) -> int | None:
+    """A number of tokens in a reply, if it can be one."""
+    return value if type(value) is int and 0 <= value < 10**9 else None
 
 
 def retry_after(header: str | None) -> float:

@@ -24,6 +24,7 @@ from star_tvr.training.run_folder import close_run, lock_run, open_run
 from star_tvr.training.scene_rewards import extra_rewards
 from star_tvr.training.training_rows import training_rows
 from star_tvr.training.trl_arguments import trainer_arguments
+from star_tvr.training.validation import Validation, validating
 
 if TYPE_CHECKING:
     from trl import GRPOConfig, SFTConfig
@@ -77,10 +78,12 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
     from star_tvr.training.callbacks import add_callbacks
     from star_tvr.training.full_disk import explain_full_disk
 
-    trainer = GRPOTrainer(
+    validation = Validation.of(config)
+    trainer = validating(GRPOTrainer, validation)(
         model=model,
         args=args,
         train_dataset=rows,
+        eval_dataset=validation and validation.questions,
         reward_funcs=rewards,
         processing_class=processor,
         peft_config=None if config.lora is None else lora_config(model, config.lora),

@@ -19,7 +19,7 @@ from star_tvr.training.weights import refuse_misfit, refuse_non_finite
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
-    from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 
 def quiet_libraries() -> None:
@@ -233,7 +233,22 @@ def load_model(
         )
     refuse_misfit(where, found["missing_keys"], found["unexpected_keys"], found["mismatched_keys"])
     refuse_non_finite(where, loaded.state_dict())
+    loaded.generation_config = without_sampling(loaded.generation_config)
     return loaded
+
+
+def without_sampling(config: "GenerationConfig") -> "GenerationConfig":
+    """The special tokens of a model, without the sampling settings that its files bring along.
+
+    Answers are drawn as the caller says and in no other way, in training and evaluation alike, and
+    a model that is stored again brings no others along for a server.
+    """
+    from transformers import GenerationConfig
+
+    return GenerationConfig(**{key: getattr(config, key) for key in SPECIAL_TOKENS})
+
+
+SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
 def load_adapter(base: "PreTrainedModel", folder: str, trainable: bool) -> "PeftModel":

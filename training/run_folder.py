@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from star_tvr.scenes.errors import ConfigError, DataError, printable
+from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.config import read_yaml
 from star_tvr.schemas.dataset import Dataset, dumps
 from star_tvr.schemas.files import open_file, read_bytes, write_whole
@@ -32,7 +33,7 @@ from star_tvr.training.config import STAGES, ModelInput, TrainConfig, base_model
 from star_tvr.training.seen_scenes import read_run, scenes_of_run
 
 if TYPE_CHECKING:
-    from transformers import Trainer, TrainingArguments
+    from transformers import Trainer, TrainerState, TrainingArguments
 
 LIBRARIES = ("accelerate", "datasets", "peft", "tokenizers", "torch", "transformers", "trl")
 
@@ -151,12 +152,20 @@ def _refuse_torn(checkpoint: Path, cure: str) -> None:
                 raise ConfigError(f"{path}: is damaged; {cure}")
 
 
-def write_run(folder: Path, config: TrainConfig, dataset: Dataset, status: str, step: int) -> None:
+def write_run(
+    folder: Path,
+    config: TrainConfig,
+    dataset: Dataset,
+    status: str,
+    step: int,
+    best: Mapping[str, Any] | None = None,
+) -> None:
     """Write `run.json`."""
     document = {
         "kind": config.kind,
         "status": status,
         "step": step,
+        **({"best": best} if best else {}),
         "model": base_model(config),
         "adapter": config.adapter,
         "trained_on": scenes_of_run(dataset, config.split, (base_model(config), config.adapter)),
@@ -169,7 +178,27 @@ def write_run(folder: Path, config: TrainConfig, dataset: Dataset, status: str, 
 def close_run(trainer: "Trainer", config: TrainConfig, dataset: Dataset) -> None:
     """Write down that a run is done."""
     if trainer.is_world_process_zero():
-        write_run(config.output_dir, config, dataset, "done", trainer.state.global_step)
+        state = trainer.state
+        best = best_checkpoint(trainer.args, state)
+        write_run(config.output_dir, config, dataset, "done", state.global_step, best)
+
+
+def best_checkpoint(args: "TrainingArguments", state: "TrainerState") -> dict[str, Any] | None:
+    """The best step by validation, by what, and its checkpoint; None before there is one."""
+    if not state.best_global_step or args.metric_for_best_model is None:
+        return None
+    return {
+        "step": state.best_global_step,
+        "checkpoint": f"checkpoint-{state.best_global_step}",
+        args.metric_for_best_model.removeprefix("eval_"): state.best_metric,
+    }
+
+
+def note_best(args: "TrainingArguments", state: "TrainerState") -> None:
+    """Name the best checkpoint in the `run.json` of a run under way."""
+    path = Path(args.output_dir, "run.json")
+    if best := best_checkpoint(args, state):
+        write_whole(path, dumps(read_json(path) | {"step": state.global_step, "best": best}))
 
 
 def _own_version() -> str:

@@ -262,11 +262,65 @@ def test_what_is_sent(ask, server, dataset):
     assert request.headers["authorization"] == f"Bearer {KEY}"
     body = request.body
     messages = body.pop("messages")
-    assert body == {"model": "m", "temperature": 0, "max_completion_tokens": 8}
+    neutral = {"top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
+    assert body == {"model": "m", "max_completion_tokens": 8, **neutral}
     (message,) = messages
     assert [part["type"] for part in message["content"]] == ["image_url", "image_url", "text"]
     stored = dataset.folder(request.pair.sample) / f"final-{request.pair.final}.png"
     assert pictures({"messages": messages})[1].tobytes() == Image.open(stored).tobytes()
+
+
+def test_what_is_sent_on_request(ask, server, tmp_path):
+    extra = {"top_k": -1, "top_p": None, "max_completion_tokens": None, "max_tokens": 9}
+    decoding = Decoding(8, temperature=0.0, seed=1)
+    ask(decoding=decoding, extra_body=extra, reasoning_effort="low")
+    body = server.seen[0].body
+    del body["messages"]
+    assert body == {
+        **{"model": "m", "temperature": 0, "presence_penalty": 0, "frequency_penalty": 0},
+        **{"top_k": -1, "max_tokens": 9, "reasoning_effort": "low"},
+    }
+    stored = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert (stored["extra_body"], stored["reasoning_effort"]) == (extra, "low")
+    with pytest.raises(ConfigError, match="extra_body: stream is not for you to set"):
+        ask("other", extra_body={"stream": True})
+
+
+def test_a_model_that_refuses_neutral_settings_is_asked_without(ask, server, dataset):
+    def picky(request):
+        refused = [k for k in ("top_p", "presence_penalty", "user") if k in request.body]
+        if not refused:
+            return chat()
+        reply = failure(400, f"Unsupported parameter: '{refused[0]}'")
+        reply.body["error"]["param"] = refused[0]
+        return reply
+
+    server.behave = picky
+    assert [answer.completion for answer in ask(concurrency=1)] == [SILENT] * 4
+    assert len(server.seen) == 4 + 2
+    assert "frequency_penalty" in server.seen[-1].body
+    # What the user wants is sent, or nothing is.
+    answers = ask("other", extra_body={"user": "me"}, concurrency=1)
+    assert {answer.problem for answer in answers} == {"400 - Unsupported parameter: 'user'"}
+
+
+def test_why_answers_ended(prepare, server, dataset, tmp_path):
+    first, *_ = dataset.split(SPLIT)
+
+    def cut_all_but_one(request):
+        reply = chat(SILENT, "stop" if request.pair == first else "length")
+        reply.body["usage"] = {"prompt_tokens": 30, "completion_tokens": 8, "total_tokens": 38}
+        return reply
+
+    server.behave = cut_all_but_one
+    session = prepare()
+    list(session.answers())
+    report = session.score()
+    told = {a["finish_reason"] for a in lines(tmp_path / "out")}
+    assert told == {"stop", "length"}
+    assert lines(tmp_path / "out")[0]["usage"] == {"prompt_tokens": 30, "completion_tokens": 8}
+    assert report.truncated == 3
+    assert "3 of 4 answers were cut off at 8 tokens" in session.remark(report)
 
 
 def test_the_system_message_is_plain_text(server, dataset, tmp_path):
@@ -556,10 +610,24 @@ def test_the_command(server, dataset, tmp_path):
     assert refused(*command, status=1) == (
         f"error: {server.url}: 401 - no ***; it does not accept OPENAI_API_KEY"
     )
-    server.behave = lambda request: chat()
+    server.behave = lambda request: chat(None, "length")
     done = tvr(*command)
-    assert (done.returncode, done.stderr) == (0, "evaluating: 4 of 4, 0 s left\n")
+    assert (done.returncode, done.stderr) == (
+        0,
+        f"evaluating: 4 of 4, 0 s left\n{out}: 1 of 4 answers were cut off at 512 tokens, and "
+        "count as they are; a higher max_new_tokens, in another folder, lets them end\n",
+    )
     assert "TAcc" in done.stdout and f"{out}: predictions.jsonl, metrics.json" in done.stdout
+
+
+def test_answers_that_are_all_cut_off(server, dataset, tmp_path):
+    server.behave = lambda request: chat(None, "length")
+    splits = ["--split", SPLIT, "--split", "cross-view/test_id", "--limit", "5"]
+    command = ["evaluate", dataset.root, *splits, "--model", "m", "--out", tmp_path / "out"]
+    done = tvr(*command, "--endpoint", server.url, "--prompt", "style=compact")
+    assert done.returncode == 0
+    assert "5 of 5 answers were cut off at 512 tokens, so nothing was measured" in done.stderr
+    assert "5 items, 5 cut off" in done.stdout and "split cross-view/test_id" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -567,6 +635,12 @@ def test_the_command(server, dataset, tmp_path):
     [
         (["--endpoint", "localhost:8000"], "error: --endpoint: is no address such as http://"),
         (["--max-requests", "3"], "error: --max-requests 3: goes with an endpoint only"),
+        (["--reasoning-effort", "low"], "error: --reasoning-effort low: goes with an endpoint"),
+        (
+            ["--endpoint", "http://localhost/v1", "--extra-body", "[1]"],
+            "error: --extra-body [1]: is no JSON object, such as",
+        ),
+        (["--prompt", "stile=full"], "error: --prompt stile=full: stile: unknown key; did you"),
         (
             ["--endpoint", "http://localhost/v1", "--adapter", "a"],
             "error: --adapter a: does not go with an endpoint",
@@ -610,8 +684,10 @@ def test_a_folder_belongs_to_one_endpoint(prepare, server):
         prepare(url="http://other/v1")
     with pytest.raises(ConfigError, match='with model = "m", now it is "n"'):
         prepare(model="n")
-    with pytest.raises(ConfigError, match="with temperature = 0.0, now it is 1.0"):
+    with pytest.raises(ConfigError, match="with temperature = null, now it is 1.0"):
         prepare(decoding=Decoding(8, temperature=1.0))
+    with pytest.raises(ConfigError, match="with reasoning_effort = null, now it is"):
+        prepare(reasoning_effort="low")
     prepare(concurrency=1, timeout=3, retries=1, max_requests=9)
 
 
@@ -640,7 +716,14 @@ def test_a_split_that_has_changed(ask, prepare, dataset, tmp_path):
     ],
 )
 def test_completions(reply, expected):
-    assert read_completion(json.dumps(reply.body)) == expected
+    assert read_completion(json.dumps(reply.body)).text == expected
+
+
+def test_strange_reasons_and_counts_are_none():
+    body = chat(SILENT, ["stop"]).body | {"usage": {"prompt_tokens": True, "completion_tokens": -1}}
+    assert read_completion(json.dumps(body)) == (SILENT, None, None, None)
+    body = chat(SILENT, "x" * 99).body | {"usage": [1]}
+    assert read_completion(json.dumps(body)) == (SILENT, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -717,7 +800,8 @@ def test_a_real_server_answers_as_the_model_does(served, dataset, tiny, tmp_path
         dataset.root, SPLIT, model, tmp_path / "local", max_new_tokens=16, device="cpu"
     )
     client = Endpoint(served, model, concurrency=2)
-    session = evaluate.prepare(dataset.root, SPLIT, client, tmp_path / "served", Decoding(16))
+    decoding = Decoding(16, temperature=0.0)
+    session = evaluate.prepare(dataset.root, SPLIT, client, tmp_path / "served", decoding)
     assert all(answer.completion for answer in session.answers())
     assert session.score().to_json() == local.to_json()
     assert len({result.completion for result in local.results}) > 1
