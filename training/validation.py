@@ -206,11 +206,15 @@ def validating(trainer: type[Any], validation: Validation | None) -> type[Any]:
         return trainer
     from transformers import Trainer
 
+    asked = validation
+
     class ValidatingTrainer(trainer):
+        control: Any
+
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
             """Ask, and log the figures as `eval_tacc` and so on."""
             began = time.monotonic()
-            figures = validation.measure(validation.ask(self))
+            figures = asked.measure(asked.ask(self))
             metrics = {f"eval_{name}": value for name, value in figures.items()}
             metrics["eval_runtime"] = time.monotonic() - began
             # Not TRL's own `log`, which would add the figures of the step under way.

@@ -513,8 +513,8 @@ class Deadly(callbacks.LogFile):
         super().on_log(args, state, control, **rest)
         reached(self.path.parent, state.global_step)
 
-def deadly(folder, config, dataset, status, step):
-    write_run(folder, config, dataset, status, step)
+def deadly(folder, config, dataset, status, step, *rest):
+    write_run(folder, config, dataset, status, step, *rest)
     reached(folder, status)
 
 callbacks.LogFile, run_folder.write_run = Deadly, deadly
