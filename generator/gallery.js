@@ -294,7 +294,7 @@ function makeFrame(side) {
   });
   photo.setAttribute("src", links.full || links.thumb || "");
   frame.append(photo);
-  if (links.mask && pressed("masks")) frame.append(make("img", { class: "mask", alt: "", src: links.mask }));
+  if (links.mask && pressed("masks")) frame.append(make("img", { class: links.gray ? "gray mask" : "mask", alt: "", src: links.mask }));
   const overlay = document.createElementNS(SVG, "svg");
   overlay.setAttribute("viewBox", `0 0 ${image.width} ${image.height}`);
   overlay.setAttribute("preserveAspectRatio", "none");
@@ -472,11 +472,10 @@ function showCut() {
   $("views").style.setProperty("--cut", `${$("cut").value}%`);
 }
 
-// Masks hold the index + 1 as brightness; this filter turns it into colours, and 0 into nothing.
-function makePalette() {
-  const hues = [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167], [255, 255, 255], [170, 60, 255], [120, 200, 40], [255, 80, 80], [0, 220, 220]];
-  const color = (v, channel) => (v === 0 ? 0 : hues[(v - 1) % hues.length][channel] / 255);
-  const table = (channel) => Array.from({ length: 256 }, (_, v) => color(v, channel).toFixed(3)).join(" ");
+// Of masks, black becomes nothing and all else half transparent. Those of older data sets hold the
+// index + 1 as brightness, and get their colours here, too.
+function makeFilters() {
+  const table = (channel) => data.maskColors.map((color) => (color[channel] / 255).toFixed(3)).join(" ");
   const node = (name, attributes, ...children) => {
     const element = document.createElementNS(SVG, name);
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -484,15 +483,16 @@ function makePalette() {
     return element;
   };
   const part = (channel, values) => node(`feFunc${channel}`, { type: "discrete", tableValues: values });
-  const filter = node(
+  const filter = (id, ...colors) => node(
     "filter",
-    { id: "palette", "color-interpolation-filters": "sRGB", x: 0, y: 0, width: 1, height: 1 },
-    node("feComponentTransfer", { in: "SourceGraphic", result: "colors" }, part("R", table(0)), part("G", table(1)), part("B", table(2))),
-    node("feColorMatrix", { in: "SourceGraphic", values: "0 0 0 0 0  0 0 0 0 0  0 0 0 0 0  1 0 0 0 0", result: "index" }),
-    node("feComponentTransfer", { in: "index", result: "there" }, part("A", Array.from({ length: 256 }, (_, v) => (v ? 0.6 : 0)).join(" "))),
+    { id, "color-interpolation-filters": "sRGB", x: 0, y: 0, width: 1, height: 1 },
+    node("feComponentTransfer", { in: "SourceGraphic", result: "colors" }, ...colors),
+    node("feColorMatrix", { in: "SourceGraphic", values: "0 0 0 0 0  0 0 0 0 0  0 0 0 0 0  1 1 1 0 0", result: "light" }),
+    node("feComponentTransfer", { in: "light", result: "there" }, part("A", Array.from({ length: 256 }, (_, v) => (v ? 0.6 : 0)).join(" "))),
     node("feComposite", { in: "colors", in2: "there", operator: "in" }),
   );
-  const svg = node("svg", { width: 0, height: 0, "aria-hidden": "true", focusable: "false" }, filter);
+  const gray = filter("gray-mask", part("R", table(0)), part("G", table(1)), part("B", table(2)));
+  const svg = node("svg", { width: 0, height: 0, "aria-hidden": "true", focusable: "false" }, filter("mask"), gray);
   svg.style.position = "absolute";
   document.body.append(svg);
 }
@@ -574,6 +574,6 @@ function openFromAddress() {
 }
 
 window.addEventListener("hashchange", openFromAddress);
-makePalette();
+makeFilters();
 apply();
 openFromAddress();

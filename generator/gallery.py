@@ -28,7 +28,7 @@ from star_tvr.scenes.language import answer_words
 from star_tvr.scenes.states import visible_objects
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.files import make_folder, read_text, write_whole, writing
-from star_tvr.schemas.pictures import decode_png
+from star_tvr.schemas.pictures import decode_png, is_gray, mask_palette
 from star_tvr.schemas.records import Image, Pair, Sample
 
 FOLDER = Path(__file__).parent
@@ -110,6 +110,7 @@ class Gallery:
                 "thumb": self._thumbnail(sample.id, image) if image in small[:THUMBNAILS] else None,
                 "full": self._link(files[0]),
                 "mask": self._link(files[1]) if image.mask else None,
+                "gray": image.mask is not None and self._is_gray(sample.id, image.mask),
             }
             self._images.append((sample.id, image, shown))
         text = self._dataset.text(sample.id)
@@ -158,6 +159,12 @@ class Gallery:
         except DataError:
             return None
 
+    def _is_gray(self, sample_id: str, mask: str) -> bool:
+        try:
+            return is_gray(self._dataset.picture(sample_id, mask))
+        except DataError:
+            return False
+
     def _thumbnail(self, sample_id: str, image: Image) -> str | None:
         """A small picture as data URL; None if there is no picture to be read."""
         png = self._png(sample_id, image, image.path, "RGB")
@@ -196,6 +203,7 @@ class Gallery:
             "embedded": embedded,
             "size": [self._dataset.config.image.width, self._dataset.config.image.height],
             "colors": {k: list(v) for k, v in self._dataset.world.colors.items()},
+            "maskColors": mask_palette(),
             "samples": self._samples,
         }
         html = render_html(

@@ -29,7 +29,7 @@ from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.seeds import derive
 from star_tvr.scenes.world import World
 from star_tvr.schemas.dataset import dumps
-from star_tvr.schemas.pictures import encode_png
+from star_tvr.schemas.pictures import encode_mask, encode_png
 from star_tvr.schemas.records import Sample, plan_from_json
 
 
@@ -65,7 +65,7 @@ def render_sample(
         name = image.path.removesuffix(".png")
         files[image.path] = encode_png(frame.image)
         if image.mask:
-            files[image.mask] = encode_png(frame.mask)
+            files[image.mask] = encode_mask(frame.mask)
         if config.depth:
             image = replace(image, depth=f"{name}.depth.png", depth_scale=DEPTH_SCALE)
             files[f"{name}.depth.png"] = encode_png(depth_steps(frame.depth))

@@ -276,7 +276,7 @@ class DatasetConfig(Settings):
     intermediate: Flag = False
     """Also render the states between, from the final cameras."""
     masks: Flag = True
-    """Store masks: 8-bit PNG, object index + 1, 0 for the background."""
+    """Store masks: 8-bit palette PNG, object index + 1, 0 for the background."""
     depth: Flag = False
     """Store depth: 16-bit PNG, distance along the viewing axis in steps of `depth_scale`."""
     normals: Flag = False

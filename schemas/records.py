@@ -41,7 +41,7 @@ class Image:
     """One rendered image and its labels; all files are names in the sample's folder.
 
     Attributes:
-        mask: 8-bit PNG, object index + 1.
+        mask: 8-bit palette PNG, object index + 1.
         depth: 16-bit PNG; a value times `depth_scale` is the distance along the viewing axis in
             Blender units, 0 is nothing or farther than the format reaches.
         normals: 8-bit PNG, (normal + 1) / 2 * 255 in the axes of the camera.

@@ -31,7 +31,7 @@ from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.seeds import stream
 from star_tvr.scenes.transformations import apply
 from star_tvr.schemas.dataset import Dataset, dumps
-from star_tvr.schemas.pictures import encode_png
+from star_tvr.schemas.pictures import encode_mask, encode_png
 from star_tvr.schemas.records import Image, Sample
 
 LEAST_PIXELS = 80
@@ -228,7 +228,8 @@ def findings_of(dataset: Dataset, sample: Sample, views: Views, root: Path) -> l
         for name, pixels in zip(
             (image.path, image.mask), views[image.state, image.camera], strict=True
         ):
-            (folder / str(name)).write_bytes(encode_png(pixels))
+            encode = encode_mask if name == image.mask else encode_png
+            (folder / str(name)).write_bytes(encode(pixels))
     return check_sample(copy, sample.id, sample, pixels=True)
 
 

@@ -19,7 +19,7 @@ from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import rasterize
 from star_tvr.schemas.dataset import Dataset, Manifest, commit_sample, dumps, dumps_line, sample_id
-from star_tvr.schemas.pictures import encode_png
+from star_tvr.schemas.pictures import encode_mask, encode_png
 from star_tvr.schemas.records import Sample
 from tests.training.discs import HEIGHT, RENDER, WIDTH, draw, make_config
 
@@ -73,7 +73,7 @@ def _sample_files(sampler: Sampler, index: int) -> dict[str, bytes]:
             image, depth=f"{stem}.depth.png", depth_scale=0.001, normals=f"{stem}.normals.png"
         )
         files[image.path] = encode_png(np.asarray(draw(plan, world, state_name, name)[0]))
-        files[f"{stem}.mask.png"] = encode_png(mask)
+        files[f"{stem}.mask.png"] = encode_mask(mask)
         steps = np.zeros(mask.shape, np.uint16)
         for o in image.objects:
             steps[mask == o.index + 1] = round(o.depth * 1000)
