@@ -547,6 +547,7 @@ def evaluate(
         max_requests,
         None if extra_body is None else parse_object("extra_body", extra_body),
         reasoning_effort,
+        next(filter(evaluation.is_run, reversed(prompt or [])), None),
     )
     decoding = Decoding(max_new_tokens, temperature, num_samples, seed)
     shuffled = shuffle_images or exchange_images

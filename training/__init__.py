@@ -18,6 +18,7 @@ none imports a later one:
     training_rows    all rows of a run
     weights          whether weights are those of their model
     models           models and adapters, loaded
+    picture_size     at which size a model sees pictures
     tiny_models      models built on the spot
     trl_arguments    the configuration as TRL wants it
     seen_scenes      which scenes a model was trained on

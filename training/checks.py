@@ -128,8 +128,10 @@ def _check_streaming(config: TrainConfig, dataset: Dataset) -> None:
 
 
 def _check_pixels(config: TrainConfig, dataset: Dataset) -> None:
-    """Pictures over the cap would be shrunk unnoticed, and the pixels named in prompts be wrong."""
-    cap = config.processor.get("max_pixels")
+    """Pictures over the cap would be shrunk, and small objects lost."""
+    cap, floor = config.processor.get("max_pixels"), config.processor.get("min_pixels")
+    if isinstance(cap, int) and isinstance(floor, int) and floor > cap:
+        raise ConfigError(f"processor.min_pixels: {floor} is more than max_pixels ({cap})")
     image = dataset.config.image
     pixels = image.width * image.height
     if isinstance(cap, int) and pixels > cap:

@@ -151,6 +151,10 @@ class PromptConfig(Settings):
     """How an object is pointed at in the first picture, so that two identical objects can be told
     apart: `pixel` (center, origin at the top left), `cell` (column and row of a coarse grid,
     independent of the picture's size), or `none`."""
+    coordinates: Literal["model", "image"] = "model"
+    """Of which picture pixels and boxes are, in questions and in reasoning: the one that the
+    `model` sees, which its processor scales (Qwen2.5-VL, to multiples of 28), or the stored
+    `image`. Of processors that do not tell a size, it is the stored one."""
     cells: Annotated[Integer, Field(ge=1, le=100)] = 8
     """Columns and rows of that grid."""
     order: Order = "index"
@@ -163,6 +167,11 @@ class PromptConfig(Settings):
     """With `steps`, also ask for boxes."""
     system: Annotated[str, Field(min_length=1)] = SYSTEM
     """System message of the `full` style."""
+
+    @property
+    def names_pixels(self) -> bool:
+        """Whether questions or the reasoning they ask for hold coordinates in pixels."""
+        return self.location == "pixel" or (self.reasoning == "steps" and self.boxes)
 
 
 class TraceConfig(Settings):

@@ -9,25 +9,30 @@ import io
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
+from importlib.util import find_spec
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from PIL import Image
 
-from star_tvr.scenes.errors import ConfigError, ParameterError, TvrError
+from star_tvr.extras import require
+from star_tvr.scenes.errors import ConfigError, ParameterError, TvrError, printable
 from star_tvr.training.backends import Decoding, Question, Response
-from star_tvr.training.config import ModelInput
+from star_tvr.training.config import ModelInput, PromptConfig
 from star_tvr.training.prompts import Message, with_images
 from star_tvr.training.rows import RowReader
 from star_tvr.training.run_folder import stored_input
 
 if TYPE_CHECKING:
     from openai import APIStatusError
+    from transformers import ProcessorMixin
 
 KEY = "OPENAI_API_KEY"
 NO_KEY = "none"
@@ -91,6 +96,8 @@ class Endpoint:
         max_requests: requests that may be sent, retries included; None is any number.
         extra_body: further keys of every request; one with the value None is left out.
         reasoning_effort: how long the model is to reason, in the words of its server.
+        run: folder of the training run that the model comes from; by default its name, if that is
+            one. Questions are then asked as in that training.
     """
 
     url: str
@@ -102,6 +109,7 @@ class Endpoint:
     max_requests: int | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     reasoning_effort: str | None = None
+    run: str | None = None
 
     @property
     def temperature(self) -> None:
@@ -140,12 +148,35 @@ class Endpoint:
         }
 
     def trained(self) -> ModelInput:
-        """How the model was asked in its training, if its name is a folder that was trained here.
+        """How the model was asked in its training, if that was here.
 
         Raises:
-            ConfigError: the configuration in that folder cannot be read.
+            ConfigError: the configuration of the run cannot be read.
         """
-        return stored_input(self.model) or ModelInput()
+        return stored_input(self.run or self.model) or ModelInput()
+
+    def processor(self, prompt: PromptConfig) -> "ProcessorMixin | None":
+        """What made pictures and text into tokens in the model's training, if that was here.
+
+        Raises:
+            ConfigError: it is needed, and the packages that it needs are not installed.
+            ModelError: its files are missing or damaged.
+        """
+        folder = self.run or self.model
+        asked = stored_input(folder)
+        if asked is None:
+            return None
+        if prompt.names_pixels and prompt.coordinates == "model":
+            what = "tvr evaluate --endpoint, for pixels as the run's processor scales them,"
+            require(what, "torch", "transformers")
+        elif not all(map(find_spec, ("torch", "transformers"))):
+            return None
+        elif not any(Path(folder).glob("*processor_config.json")):
+            return None
+        from star_tvr.training.models import load_processor, quiet_libraries
+
+        quiet_libraries()
+        return load_processor(folder, asked.processor)
 
     def answers(
         self, reader: RowReader, questions: Sequence[Question], decoding: Decoding
@@ -161,11 +192,16 @@ class Endpoint:
                 the key, or no longer answers anything.
             CapReached: `max_requests` were sent and there is more to ask.
         """
+        processor = self.processor(reader.prompt)
+        if processor is not None:
+            from star_tvr.training.picture_size import seen_size
+
+            reader = replace(reader, seen=seen_size(processor, reader.dataset))
         waiting = iter(questions)
         capped: CapReached | None = None
         tasks: set[asyncio.Task[Response]] = set()
         with asyncio.Runner() as runner:
-            client = Client(self, reader, decoding)
+            client = Client(self, reader, decoding, processor)
             try:
                 while True:
                     room = 0 if capped else self.concurrency - len(tasks)
@@ -193,7 +229,13 @@ async def _some(tasks: set[asyncio.Task[Response]]) -> Any:
 class Client:
     """The conversation with a server: what was sent so far, and what it is worth to send more."""
 
-    def __init__(self, endpoint: Endpoint, reader: RowReader, decoding: Decoding) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        reader: RowReader,
+        decoding: Decoding,
+        processor: "ProcessorMixin | None" = None,
+    ) -> None:
         from openai import AsyncOpenAI
 
         from star_tvr.training.bounded_http import BoundedClient
@@ -201,6 +243,7 @@ class Client:
         self.endpoint = endpoint
         self.reader = reader
         self.decoding = decoding
+        self.processor = processor
         self.key = api_key()
         # The client's own retries know neither a limit of requests, nor a server that wants to be
         # left alone by all of them, nor replies that hold no completion.
@@ -248,6 +291,7 @@ class Client:
                 self.resume = max(self.resume, time.monotonic() + problem.wait)
             else:
                 self.unanswered = 0
+                await asyncio.to_thread(self.compare, question, completion)
                 return Response(
                     question,
                     completion.text,
@@ -264,6 +308,37 @@ class Client:
                 f"because: {problem}; mend that and run again"
             )
         return Response(question, None, str(problem))
+
+    def compare(self, question: Question, completion: "Completion") -> None:
+        """Say so, once, if a prompt has other tokens at the server than it has in training.
+
+        Mostly pictures are then scaled to another size: the server has other settings of the
+        processor.
+        """
+        processor, counted = self.processor, completion.prompt_tokens
+        if processor is None or counted is None:
+            return
+        self.processor = None
+        row = self.reader.row(question.pair)
+        from star_tvr.training.models import reading
+
+        with reading("model: its processor"):
+            encoded = processor.apply_chat_template(
+                [with_images(row["prompt"], row["images"])],
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+            )
+        expected = len(encoded["input_ids"][0])
+        if counted != expected:
+            settings = self.endpoint.trained().processor
+            cure = f", here {json.dumps(settings)}" if settings else ""
+            words = (
+                f"{self.endpoint.url}: counts {counted} tokens in a prompt that has {expected} in "
+                "the model's training, so it shows the model something else; start it with the "
+                f"run's template and settings of the processor{cure}"
+            )
+            print(printable(words), file=sys.stderr)
 
     def check_cap(self) -> None:
         """Raise CapReached if no more requests may be sent."""

@@ -28,7 +28,7 @@ from star_tvr.training.pairs import choose_questions, shuffled_images
 from star_tvr.training.parquet_dataset import ParquetDataset, open_dataset
 from star_tvr.training.predictions import read_predictions
 from star_tvr.training.rows import RowReader
-from star_tvr.training.run_folder import stored_input
+from star_tvr.training.run_folder import as_begun, stored_input
 from star_tvr.training.seen_scenes import count_seen
 
 
@@ -77,6 +77,7 @@ def choose_backend(
     max_requests: int | None = None,
     extra_body: Mapping[str, Any] | None = None,
     reasoning_effort: str | None = None,
+    run: str | None = None,
 ) -> Backend:
     """A model on this machine, or behind a server if there is an `endpoint`.
 
@@ -86,6 +87,7 @@ def choose_backend(
         endpoint: the server's address.
         concurrency, timeout, retries, max_requests, extra_body, reasoning_effort: as `Endpoint`
             has them.
+        run: as `Endpoint` has it; of no concern to a model on this machine.
 
     Raises:
         ParameterError: one of these goes with the other kind only.
@@ -114,6 +116,7 @@ def choose_backend(
         max_requests=max_requests,
         extra_body=extra_body or {},
         reasoning_effort=reasoning_effort,
+        run=run,
     )
 
 
@@ -130,7 +133,7 @@ def choose_prompt(given: Sequence[str], trained: PromptConfig) -> PromptConfig:
     """
     chosen = trained
     for text in given:
-        if "=" in text and not Path(text).exists():
+        if not is_run(text) and "=" in text:
             try:
                 document = merge(chosen.to_json(), parse_override(text))
                 chosen = PromptConfig.parse(document, "prompt")
@@ -147,6 +150,11 @@ def choose_prompt(given: Sequence[str], trained: PromptConfig) -> PromptConfig:
             raise ParameterError("prompt", message, text)
         chosen = asked.prompt
     return chosen
+
+
+def is_run(text: str) -> bool:
+    """Whether an argument for the prompt is a folder, and not `key=value`."""
+    return Path(text).is_dir()
 
 
 def prepare(
@@ -324,6 +332,7 @@ def open_evaluation(folder: Path, evaluation: dict[str, Any]) -> None:
     path = folder / "evaluation.json"
     if was_begun(folder, path.name):
         former = read_json(path)
+        former = as_begun(former)
         if "exchange_images" in former:  # its former name
             former["shuffle_images"] = former.pop("exchange_images")
         refuse_other(folder, former, evaluation, {"limit"})

@@ -17,10 +17,12 @@ from star_tvr.training.config import TrainConfig, load_stages
 from star_tvr.training.initial_model import load_initial_model
 from star_tvr.training.launch import run_from_command_line
 from star_tvr.training.models import lora_config
+from star_tvr.training.picture_size import seen_size
 from star_tvr.training.reward_logging import with_answer_statistics
 from star_tvr.training.rewards import RewardFunction, accuracy_reward, format_reward
 from star_tvr.training.rows import row_reader
 from star_tvr.training.run_folder import close_run, lock_run, open_run
+from star_tvr.training.scene_facts import Size
 from star_tvr.training.scene_rewards import extra_rewards
 from star_tvr.training.training_rows import training_rows
 from star_tvr.training.trl_arguments import trainer_arguments
@@ -67,10 +69,11 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
     if begun.done:
         return config.output_dir
 
-    # The rows are planned now and read when they are used.
-    rows = training_rows(config, dataset, args)
     model, processor = load_initial_model(config, dataset.world, args, begun.checkpoint)
-    rewards = reward_functions(config, dataset)
+    seen = seen_size(processor, dataset)
+    # The rows are planned now and read when they are used.
+    rows = training_rows(config, dataset, args, seen)
+    rewards = reward_functions(config, dataset, seen)
 
     # These take seconds, which a configuration that is refused should not.
     from trl import GRPOTrainer
@@ -78,7 +81,7 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
     from star_tvr.training.callbacks import add_callbacks
     from star_tvr.training.full_disk import explain_full_disk
 
-    validation = Validation.of(config)
+    validation = Validation.of(config, seen)
     trainer = validating(GRPOTrainer, validation)(
         model=model,
         args=args,
@@ -96,16 +99,18 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
     return config.output_dir
 
 
-def reward_functions(config: TrainConfig, dataset: Dataset) -> list[RewardFunction]:
+def reward_functions(
+    config: TrainConfig, dataset: Dataset, seen: Size | None = None
+) -> list[RewardFunction]:
     """Form and answer, which add up to the reward of `training.rewards.score`, and the extras.
 
-    Each is logged apart.
+    Each is logged apart. `seen` is the size to which the model's processor scales images.
     """
     reward = config.reward.resolve()
     return [
         format_reward(reward),
         with_answer_statistics(accuracy_reward(reward)),
-        *extra_rewards(config.reward.extra, row_reader(config, dataset).facts),
+        *extra_rewards(config.reward.extra, row_reader(config, dataset, seen).facts),
     ]
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from star_tvr.training.models import (
     quiet_libraries,
     reading,
 )
+from star_tvr.training.picture_size import seen_size
 from star_tvr.training.prompts import Message, with_images
 from star_tvr.training.rows import RowReader
 from star_tvr.training.run_folder import stored_input
@@ -118,6 +119,7 @@ class LoadedModel:
         if local.adapter is not None:
             model = load_adapter(model, local.adapter, trainable=False)
         refuse_other_tokenizer(f"model: {local.model}", processor, model)
+        reader = replace(reader, seen=seen_size(processor, reader.dataset))
         return cls(reader, model.to(device).eval(), processor, decoding)
 
     def complete(self, questions: Sequence[Question]) -> list[Response]:

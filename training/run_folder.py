@@ -98,7 +98,18 @@ def _stored_config(path: Path) -> dict[str, Any]:
     kind = document.pop("kind", None)
     if kind not in STAGES.values():
         raise ConfigError(f"{path}: kind: {kind!r} is not sft or grpo; choose another output_dir")
-    return {"kind": kind, **resolve(kind, document, str(path)).to_json()}
+    return {"kind": kind, **resolve(kind, as_begun(document), str(path)).to_json()}
+
+
+def as_begun(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration, with what was meant before there was a key for it."""
+    prompt, completion = document.get("prompt"), document.get("completion")
+    if not isinstance(prompt, dict) or "coordinates" in prompt:
+        return dict(document)
+    boxes = prompt.get("boxes") or (isinstance(completion, dict) and completion.get("boxes"))
+    if prompt.get("location", "pixel") != "pixel" and not boxes:
+        return dict(document)  # there are no coordinates
+    return {**document, "prompt": {**prompt, "coordinates": "image"}}
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -225,6 +236,6 @@ def stored_input(folder: str | None) -> ModelInput | None:
     stored = (path.parent if inside else path) / "config.yaml"
     if not stored.exists():
         return None
-    document = read_yaml(stored)
+    document = as_begun(read_yaml(stored))
     known = {key: document[key] for key in ModelInput.model_fields if key in document}
     return ModelInput.parse(known, str(stored))

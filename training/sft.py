@@ -14,6 +14,7 @@ from star_tvr.training.config import TrainConfig, load_stages
 from star_tvr.training.initial_model import load_initial_model
 from star_tvr.training.launch import run_from_command_line
 from star_tvr.training.models import lora_config
+from star_tvr.training.picture_size import seen_size
 from star_tvr.training.run_folder import close_run, lock_run, open_run
 from star_tvr.training.training_rows import training_rows
 from star_tvr.training.trl_arguments import trainer_arguments
@@ -53,9 +54,10 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
     if begun.done:
         return config.output_dir
 
-    # The rows are planned now and read when they are used.
-    rows = training_rows(config, dataset, args)
     model, processor = load_initial_model(config, dataset.world, args, begun.checkpoint)
+    seen = seen_size(processor, dataset)
+    # The rows are planned now and read when they are used.
+    rows = training_rows(config, dataset, args, seen)
 
     # These take seconds, which a configuration that is refused should not.
     from trl import SFTTrainer
@@ -63,7 +65,7 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
     from star_tvr.training.callbacks import add_callbacks
     from star_tvr.training.full_disk import explain_full_disk
 
-    validation = Validation.of(config)
+    validation = Validation.of(config, seen)
     trainer = validating(SFTTrainer, validation)(
         model=model,
         args=args,

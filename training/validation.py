@@ -26,6 +26,7 @@ from star_tvr.training.pairs import choose_questions
 from star_tvr.training.parquet_dataset import open_dataset
 from star_tvr.training.rewards import Reward, score
 from star_tvr.training.rows import RowReader
+from star_tvr.training.scene_facts import Size
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -98,8 +99,8 @@ class Validation:
     reward: Reward
 
     @classmethod
-    def of(cls, config: TrainConfig) -> "Validation | None":
-        """That of a run, if it has one. Raises as `check_validation`."""
+    def of(cls, config: TrainConfig, seen: Size | None = None) -> "Validation | None":
+        """That of a run, if it has one, for a model that sees images of the size `seen`."""
         if config.validation is None:
             return None
         asked = config.validation
@@ -108,7 +109,7 @@ class Validation:
         length = asked.max_new_tokens or config.trainer.get("max_completion_length") or LONGEST
         return cls(
             [Question(pair, 0) for pair in pairs],
-            RowReader(dataset, config.prompt),
+            RowReader(dataset, config.prompt, seen=seen),
             Decoding(length, temperature=0.0),
             config.reward.resolve(),
         )

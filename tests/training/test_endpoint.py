@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,15 +23,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from star_tvr.scenes.errors import ConfigError, DataError
-from star_tvr.schemas.records import Pair
+from star_tvr.schemas.records import PAIR_KEYS, Pair
 from star_tvr.training import endpoint_backend, evaluate
 from star_tvr.training.backends import Decoding
-from star_tvr.training.config import PromptConfig
+from star_tvr.training.config import PromptConfig, load_train_config
 from star_tvr.training.endpoint_backend import Endpoint, EndpointError, read_completion, retry_after
+from star_tvr.training.initial_model import load_initial_model
+from star_tvr.training.local_backend import LoadedModel
+from star_tvr.training.picture_size import seen_size
 from star_tvr.training.rows import RowReader
+from star_tvr.training.training_rows import training_rows
+from star_tvr.training.trl_arguments import trainer_arguments
 from tests.generator.command import Running, refused, tvr
 from tests.training.discs import background
 
@@ -321,6 +328,81 @@ def test_why_answers_ended(prepare, server, dataset, tmp_path):
     assert lines(tmp_path / "out")[0]["usage"] == {"prompt_tokens": 30, "completion_tokens": 8}
     assert report.truncated == 3
     assert "3 of 4 answers were cut off at 8 tokens" in session.remark(report)
+
+
+@pytest.fixture
+def trained(tiny, dataset, tmp_path):
+    """A model folder as a training with large pictures leaves it, and how it is asked."""
+    folder = shutil.copytree(tiny["tiny"], tmp_path / "trained")
+    processor = {"max_pixels": 100352, "min_pixels": 50176}
+    document: dict[str, Any] = {"model": str(folder), "dataset": str(dataset.root), "split": SPLIT}
+    document |= {"output_dir": str(folder), "prompt": {"coordinates": "model"}}
+    document |= {"processor": processor, "use_cpu": True}
+    (folder / "config.yaml").write_text(yaml.safe_dump(document))
+    return folder
+
+
+def test_pixels_are_those_that_the_model_sees_everywhere(
+    trained, server, dataset, tmp_path, monkeypatch, capsys
+):
+    config = load_train_config("grpo", trained / "config.yaml")
+    _, processor = load_initial_model(config, dataset.world, trainer_arguments(config))
+    seen = seen_size(processor, dataset)
+    rows = training_rows(config, dataset, trainer_arguments(config), seen)[:4]
+    assert seen == (280, 196)
+    pairs = [Pair(*names) for names in zip(*(rows[k] for k in PAIR_KEYS), strict=True)]
+    asked = {pair: texts(prompt) for pair, prompt in zip(pairs, rows["prompt"], strict=True)}
+    assert set(asked) == set(dataset.split(SPLIT))
+    assert all("from the top left of 280 x 196" in text[-1] for text in asked.values())
+
+    # The tokens that pass through the model are those of pictures of that size.
+    encode, local = LoadedModel.encode, []
+
+    def noted(self, conversations):
+        inputs = encode(self, conversations)
+        assert (inputs["image_grid_thw"] * 14)[:, 1:].unique(dim=0).tolist() == [[196, 280]]
+        local.extend(map(texts, conversations))
+        return inputs
+
+    monkeypatch.setattr(LoadedModel, "encode", noted)
+    evaluate.run(dataset.root, SPLIT, str(trained), tmp_path / "a", max_new_tokens=1, device="cpu")
+    assert sorted(local) == sorted(asked.values())
+
+    # An endpoint is asked the same, whatever the model is called there.
+    server.behave = lambda request: with_tokens(chat(), 5)
+    for name, run in [(str(trained), None), ("alias", str(trained))]:
+        server.seen.clear()
+        client = Endpoint(server.url, name, run=run)
+        out = tmp_path / Path(name).name / "out"
+        list(evaluate.prepare(dataset.root, SPLIT, client, out).answers())
+        assert {r.pair: texts(r.body["messages"]) for r in server.seen} == asked
+        # It does not show the model these pictures: it is said once.
+        errors = capsys.readouterr().err.splitlines()
+        [line] = [line for line in errors if "counts 5 tokens in a prompt that has" in line]
+        assert '{"max_pixels": 100352, "min_pixels": 50176}' in line
+    # Without the run nobody knows how it scales.
+    list(evaluate.prepare(dataset.root, SPLIT, Endpoint(server.url, "m"), tmp_path / "m").answers())
+    assert "from the top left of 64 x 48" in texts(server.seen[-1].body["messages"])[-1]
+    # A run from before there was a choice goes on as it was asked.
+    document = yaml.safe_load((trained / "config.yaml").read_text())
+    (trained / "config.yaml").write_text(yaml.safe_dump(document | {"prompt": {"cells": 8}}))
+    client = Endpoint(server.url, str(trained))
+    list(evaluate.prepare(dataset.root, SPLIT, client, tmp_path / "old").answers())
+    assert "from the top left of 64 x 48" in texts(server.seen[-1].body["messages"])[-1]
+
+
+def texts(messages) -> list[str]:
+    """The texts of messages, as they are sent or as a processor gets them."""
+    contents = [m["content"] for m in messages]
+    parts = [
+        p for c in contents for p in ([{"type": "text", "text": c}] if isinstance(c, str) else c)
+    ]
+    return [part["text"] for part in parts if part["type"] == "text"]
+
+
+def with_tokens(reply: Reply, count: int) -> Reply:
+    reply.body["usage"] = {"prompt_tokens": count, "completion_tokens": 1}
+    return reply
 
 
 def test_the_system_message_is_plain_text(server, dataset, tmp_path):
@@ -794,16 +876,19 @@ def healthy(process, port) -> bool:
     return False
 
 
-def test_a_real_server_answers_as_the_model_does(served, dataset, tiny, tmp_path):
+def test_a_real_server_answers_as_the_model_does(served, dataset, tiny, tmp_path, capsys):
     model = str(tiny["tiny-idefics3"])
     local = evaluate.run(
         dataset.root, SPLIT, model, tmp_path / "local", max_new_tokens=16, device="cpu"
     )
-    client = Endpoint(served, model, concurrency=2)
+    run = shutil.copytree(model, tmp_path / "run")
+    (run / "config.yaml").write_text("prompt: {}\n")
+    client = Endpoint(served, model, concurrency=2, run=str(run))
     decoding = Decoding(16, temperature=0.0)
     session = evaluate.prepare(dataset.root, SPLIT, client, tmp_path / "served", decoding)
     assert all(answer.completion for answer in session.answers())
     assert session.score().to_json() == local.to_json()
+    assert "counts" not in capsys.readouterr().err  # its prompts have the same tokens
     assert len({result.completion for result in local.results}) > 1
 
 

@@ -107,6 +107,10 @@ def test_a_key_of_the_other_trainer(write_config):
             {"reward": {"extra": {"consistency": 1}}, "rows": {"views": "all"}},
             "a batch holds 1 question, but two views need two",
         ),
+        (
+            {"processor": {"min_pixels": 5000, "max_pixels": 4000}},
+            "processor.min_pixels: 5000 is more than max_pixels .4000",
+        ),
         ({"processor": {"max_pixels": 3000}}, "64 x 48 = 3072 pixels, more than 3000; raise it"),
         ({"fp16": True, "bf16": False}, "fp16: needs a GPU"),
         ({"use_vllm": True}, "use_vllm: needs a GPU"),
