@@ -262,17 +262,19 @@ def validate(
     from star_tvr.generator.validate import validate as check
 
     opened = _open(dataset)
-    wrong = 0
+    wrong = checked = 0
     results = check(opened, pixels, min(workers, 1 + len(opened.ids()) // 50))
     others = [_open(against)] if against else []
     results = chain(results, (("", shared_content(opened, other)) for other in others))
-    total = len(opened.ids()) + 2 + len(others)
-    for _, findings in progress(results, "validating", total):
-        wrong += len(findings)
+    rendered = len(opened.ids())
+    total = (rendered or opened.manifest.counts["samples"]) + 2 + len(others)
+    for name, findings in progress(results, "validating", total):
+        wrong, checked = wrong + len(findings), checked + name.isdigit()
         for finding in findings:
             echo(json.dumps(finding.to_json()) if as_json else finding)
     if not as_json:
-        echo(f"{dataset}: {len(opened.ids())} samples checked, {wrong} findings")
+        what = "samples" if rendered or not checked else "plans"
+        echo(f"{dataset}: {checked} {what} checked, {wrong} findings")
     if wrong:
         raise typer.Exit(1)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,16 +17,19 @@ from numpy.typing import NDArray
 
 from star_tvr.generator.appearance import check_appearance
 from star_tvr.generator.labels import image_labels
+from star_tvr.generator.plan_files import read_jobs
 from star_tvr.scenes.errors import DataError, TvrError
+from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.rules import Violation, violations
 from star_tvr.scenes.seeds import derive, sample_seed
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import rasterize
+from star_tvr.scenes.world import World
 from star_tvr.schemas.checks import parse_json
 from star_tvr.schemas.dataset import Dataset, expected_views, is_sample
 from star_tvr.schemas.files import read_text
 from star_tvr.schemas.pictures import decode_png
-from star_tvr.schemas.records import Image, Sample, plan_to_json
+from star_tvr.schemas.records import Image, Sample, plan_from_json, plan_to_json
 
 MODES = {"path": "RGB", "mask": "L", "depth": "I;16", "normals": "RGB", "blend": None}
 """The files of an image, and the mode that those must have which are pictures."""
@@ -68,6 +71,8 @@ def validate(
 ) -> Iterator[tuple[str, list[Finding]]]:
     """Check every sample, then the data set as a whole; yields (what was checked, findings).
 
+    Of a data set that was only planned, the plans are checked in their place.
+
     Args:
         pixels: also compare masks with silhouettes computed from the geometry, and judge by the
             pixels whether objects look as the answer says.
@@ -93,7 +98,11 @@ def validate(
             f"{dataset.root}: a process that checked samples was killed, perhaps for want of "
             "memory; lower workers"
         ) from None
-    yield "data set", [*_check_folders(dataset), *_check_counts(dataset)]
+    planned = 0
+    for sample_id, findings in () if ids else _check_plans(dataset):
+        planned += 1
+        yield sample_id, findings
+    yield "data set", [*_check_folders(dataset), *_check_counts(dataset, planned)]
     yield "splits", list(_check_splits(dataset, views))
 
 
@@ -119,6 +128,30 @@ def _check_alone(
     return check_sample(dataset, sample_id, sample, pixels), scene, views
 
 
+def _check_plans(dataset: Dataset) -> Iterator[tuple[str, list[Finding]]]:
+    """Every plan of a data set without samples: its number, and what is wrong with it.
+
+    A file that cannot be read is one finding about the file.
+    """
+    image, known = dataset.config.image, set()
+    for path in sorted((dataset.root / "plans").glob("*.jsonl")):
+        try:
+            documents = [job.plan or {} for job in read_jobs(path, dataset.world, dataset.root)]
+        except DataError as problem:
+            message = str(problem).removeprefix(str(path))
+            yield "plans", [Finding("data set", f"plans/{path.name}", message.lstrip(",: "))]
+            continue
+        for document in documents:
+            plan = plan_from_json(document)
+            found = [*_check_identity(dataset, plan)]
+            found += [(f"rule {v.rule}", v.detail) for v in _broken_rules(dataset, plan)]
+            found += _underived(document, plan, dataset.world, image.width, image.height)
+            if plan.id in known:
+                found.append(("id", "is planned twice"))
+            known.add(plan.id)
+            yield plan.id, [Finding(plan.id, *f) for f in found]
+
+
 @lru_cache(1)
 def _open(root: str) -> Dataset:
     return Dataset.open(root)
@@ -140,7 +173,9 @@ def check_sample(
     ):
         findings += [finding("images", f"the {what} {n} is listed twice") for n in _twice(names)]
     try:
-        findings += [finding(f"rule {v.rule}", v.detail) for v in _broken_rules(dataset, sample)]
+        findings += [
+            finding(f"rule {v.rule}", v.detail) for v in _broken_rules(dataset, sample.plan)
+        ]
         findings += _check_stored_values(dataset, sample_id, sample)
     except (TvrError, KeyError, IndexError) as problem:
         findings.append(finding("states", f"an object or value does not exist ({problem})"))
@@ -177,14 +212,8 @@ def _check_origin(dataset: Dataset, sample_id: str, sample: Sample) -> Iterator[
         yield "id", f"is {sample.id}, but the folder is called {sample_id}"
     if dataset.manifest.source is not None:
         return  # imported: made by other means than the configuration
+    yield from _check_identity(dataset, replace(sample.plan, id=sample_id))
     config = dataset.config
-    if sample.plan.preset != config.preset:
-        yield "preset", f"is {sample.plan.preset}, but the data set's is {config.preset}"
-    seed = sample_seed(config.scene_seed, int(sample_id))
-    if dataset.manifest.schema_version == 1:
-        seed = derive(config.seed, "sample", int(sample_id))
-    if sample.plan.seed != seed:
-        yield "seed", "does not follow from the data set's seed and the number of the sample"
     size = (config.image.width, config.image.height)
     views = set()
     for image in sample.images:
@@ -198,10 +227,22 @@ def _check_origin(dataset: Dataset, sample_id: str, sample: Sample) -> Iterator[
         yield "images", f"{state}-{camera} is missing"
 
 
-def _broken_rules(dataset: Dataset, sample: Sample) -> Iterator[Violation]:
+def _check_identity(dataset: Dataset, plan: Plan) -> Iterator[tuple[str, str]]:
+    """Whether a plan is the one of its number, as far as preset and seed say."""
+    config = dataset.config
+    if plan.preset != config.preset:
+        yield "preset", f"is {plan.preset}, but the data set's is {config.preset}"
+    seed = sample_seed(config.scene_seed, int(plan.id))
+    if dataset.manifest.schema_version == 1:
+        seed = derive(config.seed, "sample", int(plan.id))
+    if plan.seed != seed:
+        yield "seed", "does not follow from the data set's seed and the number of the sample"
+
+
+def _broken_rules(dataset: Dataset, plan: Plan) -> Iterator[Violation]:
     config = dataset.config
     return violations(
-        sample.plan,
+        plan,
         dataset.world,
         config.visibility.min_pixels,
         config.image.width,
@@ -222,13 +263,21 @@ def _check_stored_values(dataset: Dataset, sample_id: str, sample: Sample) -> It
             sample_id, "schema_version", f"is {version}, and that of dataset.json {least}"
         )
     image = sample.images[0]
-    derived = plan_to_json(sample.plan, dataset.world, image.width, image.height)
-    if version == 1:
+    for found in _underived(stored, sample.plan, dataset.world, image.width, image.height):
+        yield Finding(sample_id, *found)
+
+
+def _underived(
+    stored: Mapping[str, Any], plan: Plan, world: World, width: int, height: int
+) -> Iterator[tuple[str, str]]:
+    """The fields of a stored plan that do not follow from the others."""
+    derived = plan_to_json(plan, world, width, height)
+    if stored["schema_version"] == 1:
         for transformation in derived["transformations"]:
             transformation.pop("equivalents", None)
     for key in ("states", "transformations", "answer", "cameras"):
         if stored[key] != derived[key]:
-            yield Finding(sample_id, key, "does not follow from the rest of sample.json")
+            yield key, "does not follow from the rest of sample.json"
 
 
 def _check_labels(
@@ -350,10 +399,13 @@ def _check_folders(dataset: Dataset) -> Iterator[Finding]:
                 yield finding(path, "is not where a sample of this name belongs")
 
 
-def _check_counts(dataset: Dataset) -> Iterator[Finding]:
+def _check_counts(dataset: Dataset, planned: int) -> Iterator[Finding]:
     """As many samples as the manifest says, and as many images as its configuration does."""
     counts, there = dataset.manifest.counts, len(dataset.ids())
-    if there != counts["samples"]:
+    if planned and planned != counts["samples"]:
+        message = f"{planned} of {counts['samples']} plans are there; run tvr render --plan-only"
+        yield Finding("data set", "dataset.json: counts.samples", message)
+    elif not planned and there != counts["samples"]:
         yield Finding(
             "data set",
             "dataset.json: counts.samples",

@@ -6,9 +6,10 @@ samples can be planned in any order and on any machine.
 
 The outermost blocks are over cells (visible objects, transformations). Within a cell the first
 transformation, the second and so on each have blocks of their own, of objects and of attributes
-apart, and each (cell, place, attribute) has its own blocks of values and of kinds of moves. So all
-of these are balanced, and none of them tells anything about another: what follows the first
-transformation of a sample is as open as if it were drawn by lot from all that is possible.
+apart. Values and kinds of moves have blocks for each (number of transformations, place, attribute),
+which the cells of that number fill in turns. So all of these are balanced, and none of them tells
+anything about another: what follows the first transformation of a sample is as open as if it were
+drawn by lot from all that is possible.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -93,7 +94,8 @@ class Balance:
                 for t in transformations
                 if t.object == target and t.attribute != "position"
             )
-            value = self._value(attribute, turn, (*cell, k, attribute), earlier)
+            position = self._position(cell, self._columns[cell[1]], turn, "value", k, attribute)
+            value = self._value(attribute, position, (cell[1], k, attribute), earlier)
             transformations.append(Transformation(target, attribute, value))
         return Task(visible, total, tuple(transformations), moves)
 
@@ -158,6 +160,18 @@ class Balance:
             chosen += free[: count - len(chosen)]
         return [(o, self.attributes[a]) for o, a in chosen]
 
+    @cached_property
+    def _columns(self) -> dict[int, list[tuple[int, int]]]:
+        """The cells of every number of transformations."""
+        return {n: [cell for cell in self.cells if cell[1] == n] for _, n in self.cells}
+
+    def _position(
+        self, cell: tuple[int, int], sharing: list[tuple[int, int]], turn: int, *key: int | str
+    ) -> int:
+        """Where a cell stands in blocks that several cells share, each once in every turn."""
+        order = shuffled(len(sharing), self.seed, "turn", *key, cell[1], turn)
+        return turn * len(sharing) + order[sharing.index(cell)]
+
     def _value(
         self,
         attribute: str,
@@ -186,7 +200,9 @@ class Balance:
         An object that leaves must not change otherwise; the other changes then go to other
         objects, if there are any. An object can come in only if one is outside.
         """
-        block = self._move_block(self._cell_moves(cell))
+        here = self._cell_moves(cell)
+        block = self._move_block(here)
+        sharing = [other for other in self._columns[cell[1]] if self._cell_moves(other) == here]
         kinds: list[str | None] = []
         leaving: set[int] = set()
         for k, (target, attribute) in enumerate(pairs):
@@ -198,7 +214,8 @@ class Balance:
                 "out": self._relocated(pairs, leaving | {target}, cell[0], index) is not None,
                 "in": kinds.count("in") < hidden,
             }
-            due = self._from_blocks(block, turn, "move", *cell, k)
+            position = self._position(cell, sharing, turn, "move", k)
+            due = self._from_blocks(block, position, "move", cell[1], k, *here)
             order = (due, *reversed(self.moves))  # inner, always possible, comes last
             kind = next((k for k in order if possible[k]), None)
             if kind is None:

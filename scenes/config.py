@@ -184,7 +184,8 @@ class VisibilityConfig(Settings):
     """Least visible pixels of a transformed object in every view, counted at 320 x 240."""
     unbiased: Flag = False
     """Ask it of every object, in its smallest form and with all others in their largest, and leave
-    every object room to grow. Then nothing about a scene tells what changes in it."""
+    every object room to grow and to make every move. Then nothing about a scene tells what changes
+    in it. With moves it needs `transformations.moves: [inner]`."""
 
 
 class ImageConfig(Settings):
@@ -302,8 +303,7 @@ class DatasetConfig(Settings):
                 why = f"needs two entries, or {attribute} cannot change"
                 refuse(f"world.{attribute}s", why)
         if self.visibility.unbiased and "position" in self.transformations.attributes:
-            why = "cannot be true where position may change: where a move can go tells which it is"
-            refuse("visibility.unbiased", why)
+            self._check_unbiased_moves()
         for values in self.objects.fixed:
             world.check_values("objects.fixed", values)
         for name, named in self.cameras.named.items():
@@ -319,3 +319,14 @@ class DatasetConfig(Settings):
             why = "is so small that objects can be behind the camera"
             refuse("cameras.shell.distance", f"{shell.distance[0]:g} {why}")
         return self
+
+    def _check_unbiased_moves(self) -> None:
+        """Where an object stands must not tell where it goes: it must be able to go anywhere."""
+        if self.transformations.moves != ("inner",):
+            why = "with position among the attributes needs transformations.moves=[inner]"
+            refuse("visibility.unbiased", f"{why}: from one place a step leads out or does not")
+        world = self.world
+        longest = world.step * max(world.steps)
+        if longest >= world.visible_area:
+            why = "leaves no place from which every move stays in the visible area"
+            refuse("world.step", f"{longest:g} in all, with visibility.unbiased, {why}")

@@ -133,26 +133,37 @@ def hidden_in_some_form(
     min_pixels: int,
     width: int,
     height: int,
+    moves: Iterable[tuple[float, float]] = (),
     known: dict[tuple[SceneObject, Camera], Silhouette] | None = None,
 ) -> list[int]:
     """The objects that show fewer than `min_pixels` to a camera in some form that they could take.
 
-    Each has every shape in the smallest size, and all others are cylinders about their largest
-    form. So where none is hidden, none is after any changes but moves; and nothing in the answer
-    depends on which changes these are.
+    Each has every shape in the smallest size, where it is and where every move leads, and all
+    others are cylinders about their largest form wherever they can be. So where none is hidden,
+    none is after any changes; and nothing in the answer depends on which changes these are.
 
     Args:
         width, height: size of the images, for their proportions.
+        moves: displacements (dx, dy) that each object may make once, Blender units.
         known: outlines that were measured before; new ones are added.
     """
     known = {} if known is None else known
-    smallest, largest = (f(world.sizes, key=world.sizes.__getitem__) for f in (min, max))
+    moves = [(0.0, 0.0), *moves]
+    smallest = min(world.sizes, key=world.sizes.__getitem__)
+    widest = max(world.sizes.values())
+    room = widest + max(float(np.hypot(*step)) for step in moves)
     tallest = 2 * max(shape.half_height for shape in world.shapes.values())
-    around = Shape(kind="prism", sides=64, height=tallest, bevel=0.005)
-    bounded = world.model_copy(update={"shapes": {**world.shapes, "": around}})
+    around = Shape(kind="prism", sides=64, height=tallest * widest / room, bevel=0.005)
+    bounded = world.model_copy(
+        update={"shapes": {**world.shapes, "": around}, "sizes": {**world.sizes, "": room}}
+    )
     seen = visible_objects(state, world)
-    others = tuple(replace(o, shape="", size=largest) for o in seen)
-    forms = [tuple(replace(o, shape=s, size=smallest) for o in seen) for s in world.shapes]
+    others = tuple(replace(o, shape="", size="") for o in seen)
+    forms = [
+        tuple(replace(o, shape=s, size=smallest, x=o.x + dx, y=o.y + dy) for o in seen)
+        for s in world.shapes
+        for dx, dy in moves
+    ]
     cameras = list(cameras)
     needed = [(o, c) for c in cameras for objects in (others, *forms) for o in objects]
     new = [pair for pair in needed if pair not in known]

@@ -7,7 +7,7 @@ drawn again when a rule does not hold, never the task, so the rules cannot bend 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from itertools import product
 
 import numpy as np
@@ -30,6 +30,7 @@ Appearance = dict[str, str]
 Steps = tuple[tuple[str, str], ...]
 """(attribute, value) changes of one object, in order."""
 Triple = tuple[float, float, float]
+Shift = tuple[float, float]
 
 CAMERA_TRIES = 100
 MOST_MOVES = 50
@@ -88,6 +89,25 @@ class Sampler:
     def world(self) -> World:
         """What objects can be and where."""
         return self.config.world
+
+    @cached_property
+    def _moves(self) -> list[Shift]:
+        """Every displacement that a move can be, if things can move."""
+        if "position" not in self.config.transformations.attributes:
+            return []
+        return [move(value, self.world) for value in self.world.values("position")]
+
+    @cached_property
+    def _reach(self) -> float:
+        """The longest of them."""
+        return max((float(np.hypot(*step)) for step in self._moves), default=0.0)
+
+    @cached_property
+    def _inner_world(self) -> World:
+        """The world with the visible area from where every move stays in it."""
+        longest = max((abs(d) for step in self._moves for d in step), default=0.0)
+        area = self.world.visible_area - longest
+        return self.world.model_copy(update={"visible_area": area})
 
     def plan(self, index: int) -> Plan:
         """The plan of sample `index`: a pure function of the configuration and `index`.
@@ -180,7 +200,11 @@ class Sampler:
         tracks = [_track(k, attributes[k], task, self.world) for k in range(task.total)]
         changes = Counter(t.object for t in task.transformations)
         if self.config.visibility.unbiased:  # as if any of them could change in any way
-            tracks = [_Track((max(self.world.sizes.values()),), ((0.0, 0.0),))] * task.total
+            largest = max(self.world.sizes.values())
+            radii = [
+                largest + self._reach if k < task.visible else largest for k in range(task.total)
+            ]
+            tracks = [_Track((radius,), ((0.0, 0.0),)) for radius in radii]
             changes.clear()
         tie = rng.permutation(task.total)
         order = sorted(
@@ -190,6 +214,8 @@ class Sampler:
         places: dict[int, tuple[float, float]] = {}
         for k in order:
             zone = _Zone(self.world, k < task.visible, kinds.get(k), tracks[k].shifts[-1])
+            if self.config.visibility.unbiased and k < task.visible:
+                zone = _Zone(self._inner_world, True, None, (0.0, 0.0))
             circles = [
                 circle
                 for other, place in places.items()
@@ -215,16 +241,16 @@ class Sampler:
             Rejected: it took too many moves.
         """
         world, image, least = self.world, self.config.image, self.config.visibility.min_pixels
-        apart = (2 * max(world.sizes.values()) + world.gap - 1e-9) ** 2
+        apart = (2 * (max(world.sizes.values()) + self._reach) + world.gap - 1e-9) ** 2
         size = image.width, image.height
         known: dict[tuple[SceneObject, Camera], Silhouette] = {}
         for _ in range(MOST_MOVES):
-            hidden = hidden_in_some_form(state, cameras, world, least, *size, known)
+            hidden = hidden_in_some_form(state, cameras, world, least, *size, self._moves, known)
             if not hidden:
                 return state
             k = hidden[int(rng.integers(len(hidden)))]
             circles = [(o.x, o.y, apart) for o in state if o.index != k]
-            x, y = _Zone(world, True, None, (0.0, 0.0)).draw(circles, rng)
+            x, y = _Zone(self._inner_world, True, None, (0.0, 0.0)).draw(circles, rng)
             state = tuple(replace(o, x=x, y=y) if o.index == k else o for o in state)
         raise Rejected("observable")
 

@@ -10,8 +10,9 @@ from star_tvr.scenes.states import SceneObject, State
 from star_tvr.scenes.transformations import Transformation, answer_text, with_equivalents
 from star_tvr.scenes.world import World
 
-SCHEMA_VERSION = 2
-"""Of what is written. Version 1 chose other scenes, and its transformations have no equivalents."""
+SCHEMA_VERSION = 3
+"""Of what is written. Versions 1 and 2 chose other scenes; transformations of version 1 have no
+equivalents."""
 
 Relations = Mapping[str, Mapping[int, tuple[int, ...]]]
 

@@ -28,6 +28,7 @@ from star_tvr.scenes.settings import (
     refuse,
 )
 from star_tvr.schemas.config import merge, parse_override, read_yaml
+from star_tvr.training.grpo_losses import check_loss
 from star_tvr.training.rewards import Matching, Reward, resolve_reward
 
 
@@ -101,7 +102,14 @@ class Lora(Settings):
     """The update is scaled by alpha / r."""
     targets: str | tuple[str, ...] | None = None
     """Names of modules, or a regular expression over their full names; null is every linear layer
-    of the language model, leaving the vision tower as it is."""
+    of the language model, and of the vision tower where `vision_tower` is `trained`."""
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Share of the inputs of the adapters that is set to 0 while they learn."""
+    rslora: Flag = False
+    """Scale by alpha / sqrt(r) instead, so that large ranks learn as fast (arXiv 2312.03732)."""
+    dora: Flag = False
+    """Learn lengths and directions of the weights apart (DoRA, arXiv 2402.09353): nearer to
+    training all weights at small ranks, and slower."""
 
 
 class ExtraRewards(Settings):
@@ -243,6 +251,12 @@ class TrainSettings(Settings):
     """Folder of the run."""
     lora: Lora | None = None
     """Adapters to be trained; null trains all weights, or `adapter`."""
+    vision_tower: Literal["frozen", "trained"] | None = None
+    """Whether the vision tower and its projection into the language model are trained, too; null is
+    `frozen` with adapters and `trained` with all weights."""
+    quantization: Literal["4bit", "8bit"] | None = None
+    """Hold the language model's weights below the adapters in 4 bits (NF4: QLoRA, arXiv 2305.14314)
+    or 8; needs bitsandbytes."""
     reward: RewardConfig = RewardConfig()
     """What GRPO maximises."""
     prompt: PromptConfig = PromptConfig()
@@ -433,9 +447,32 @@ def resolve(kind: Kind, document: Mapping[str, Any], source: str) -> TrainConfig
     if trainer["shuffle_dataset"] or trainer["train_sampling_strategy"] != "sequential":
         raise ConfigError(f"{source}: shuffle_dataset: leave it out; rows.order says the order")
     config = TrainConfig.parse({**ours, "kind": kind, "source": source, "trainer": trainer}, source)
-    if config.lora is not None and config.adapter is not None:
-        raise ConfigError(f"{source}: lora: leave it out, the adapter has its own")
+    try:
+        _check_trained(config)
+        if kind == "grpo":
+            check_loss(trainer, 2 + sum(w > 0 for w in config.reward.extra.to_json().values()))
+    except ConfigError as problem:
+        raise ConfigError(f"{source}: {problem}") from None
     return config
+
+
+def _check_trained(config: TrainConfig) -> None:
+    """Refuse keys that say two things about what is trained. Raises ConfigError."""
+    if config.lora is not None and config.adapter is not None:
+        raise ConfigError("lora: leave it out, the adapter has its own")
+    if config.vision_tower is not None and config.adapter is not None:
+        raise ConfigError("vision_tower: leave it out, the adapter says which layers it adapts")
+    if config.vision_tower is not None and config.lora is not None and config.lora.targets:
+        raise ConfigError("vision_tower: leave it out, lora.targets says which layers are adapted")
+    if "quantization_config" in (config.trainer.get("model_init_kwargs") or {}):
+        raise ConfigError("model_init_kwargs.quantization_config: write quantization: 4bit instead")
+    if config.quantization is not None:
+        if config.lora is None and config.adapter is None:
+            raise ConfigError(
+                "quantization: weights of a few bits cannot be trained; add lora, for adapters on "
+                "top of them"
+            )
+        require("quantization", "bitsandbytes")
 
 
 def cuda_available() -> bool:

@@ -16,7 +16,7 @@ from star_tvr.training.checks import check_config
 from star_tvr.training.config import TrainConfig, load_stages
 from star_tvr.training.initial_model import load_initial_model
 from star_tvr.training.launch import run_from_command_line
-from star_tvr.training.models import lora_config
+from star_tvr.training.models import adapters_to_train
 from star_tvr.training.picture_size import seen_size
 from star_tvr.training.reward_logging import with_answer_statistics
 from star_tvr.training.rewards import RewardFunction, accuracy_reward, format_reward
@@ -89,7 +89,7 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
         eval_dataset=validation and validation.questions,
         reward_funcs=rewards,
         processing_class=processor,
-        peft_config=None if config.lora is None else lora_config(model, config.lora),
+        peft_config=adapters_to_train(config, model),
     )
     add_callbacks(trainer, config)
     with explain_full_disk(trainer):

@@ -13,13 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from star_tvr.scenes.errors import ConfigError, DataError, TvrError
 from star_tvr.schemas.files import open_file
-from star_tvr.training.config import Lora, Processor
+from star_tvr.training.config import Lora, Processor, TrainConfig
 from star_tvr.training.errors import ModelError
 from star_tvr.training.weights import refuse_misfit, refuse_non_finite
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
-    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, ProcessorMixin
+    from torch.nn import Parameter
+    from transformers import (
+        BitsAndBytesConfig,
+        GenerationConfig,
+        PretrainedConfig,
+        PreTrainedModel,
+        ProcessorMixin,
+    )
 
 
 def quiet_libraries() -> None:
@@ -279,15 +286,31 @@ def load_adapter(base: "PreTrainedModel", folder: str, trainable: bool) -> "Peft
     return model
 
 
-def lora_config(model: "PreTrainedModel", lora: Lora) -> "LoraConfig":
+def adapters_to_train(config: TrainConfig, model: "PreTrainedModel") -> "LoraConfig | None":
+    """The adapters that a run adds to its model; None if it trains something else."""
+    if config.lora is None:
+        return None
+    return lora_config(model, config.lora, config.vision_tower == "trained")
+
+
+def lora_config(model: "PreTrainedModel", lora: Lora, vision: bool = False) -> "LoraConfig":
     """Peft's description of the adapters to add to `model`.
+
+    Args:
+        model: loaded, or its skeleton.
+        lora: the configuration's block.
+        vision: whether the vision tower gets adapters, too, where `lora.targets` names no layers.
 
     Raises:
         ConfigError: `targets` names no layer of the model.
     """
     from peft import LoraConfig
 
-    targets = lora.targets if lora.targets is not None else language_layers(model)
+    targets = lora.targets
+    if targets is None:
+        targets = language_layers(model)
+        if vision:
+            targets = f"{targets}|{vision_layers(model)}"
     if targets != "all-linear" and not any(
         re.fullmatch(targets, name) if isinstance(targets, str) else _ends(name, targets)
         for name, _ in model.named_modules()
@@ -297,6 +320,9 @@ def lora_config(model: "PreTrainedModel", lora: Lora) -> "LoraConfig":
         task_type="CAUSAL_LM",
         r=lora.r,
         lora_alpha=lora.alpha,  # any number works, though peft says int
+        lora_dropout=lora.dropout,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
         target_modules=targets if isinstance(targets, str) else list(targets),
     )
 
@@ -307,12 +333,86 @@ def language_layers(model: "PreTrainedModel") -> str:
     Raises:
         ConfigError: the model's layers have unusual names, so that targets must be spelled out.
     """
-    decoder = model.get_decoder()
-    prefix = next((name for name, module in model.named_modules() if module is decoder), "")
+    prefix = decoder_name(model)
     pattern = rf"{re.escape(prefix)}\..*\.(q|k|v|o|gate|up|down)_proj"
     if not prefix or not any(re.fullmatch(pattern, name) for name, _ in model.named_modules()):
         raise ConfigError("lora.targets: name the layers to adapt; this model's are unusual")
     return pattern
+
+
+def vision_layers(model: "PreTrainedModel") -> str:
+    """A regular expression for the linear layers of the vision tower and its projection."""
+    from torch.nn import Linear
+
+    head = model.get_output_embeddings()
+    names = [
+        re.sub(r"\\\.\d+(?=\\)", r"\\.\\d+", re.escape(name))
+        for name, module in model.named_modules()
+        if isinstance(module, Linear) and module is not head and not in_decoder(model, name)
+    ]
+    return "|".join(dict.fromkeys(names))
+
+
+def vision_parameters(model: "PreTrainedModel") -> "Iterator[Parameter]":
+    """The weights that are neither the language model's nor those of its output layer."""
+    head = model.get_output_embeddings()
+    heads = set() if head is None else {id(weight) for weight in head.parameters()}
+    for name, weight in model.named_parameters():
+        if id(weight) not in heads and not in_decoder(model, name):
+            yield weight
+
+
+def decoder_name(model: "PreTrainedModel") -> str:
+    """The full name of the language model within a vision-language model; empty if it has none."""
+    decoder = model.get_decoder()
+    return next((name for name, module in model.named_modules() if module is decoder), "")
+
+
+def in_decoder(model: "PreTrainedModel", name: str) -> bool:
+    """Whether a module or weight of this full name belongs to the language model."""
+    return name.startswith(f"{decoder_name(model)}.")
+
+
+def build_skeleton(config: "PretrainedConfig", **options: Any) -> "PreTrainedModel":
+    """A model without values: all its modules, with weights on PyTorch's device `meta`.
+
+    Args:
+        config: of the model.
+        options: such as `dtype` and `attn_implementation`.
+    """
+    import torch
+    from transformers import AutoModelForImageTextToText
+    from transformers.initialization import no_init_weights
+
+    with torch.device("meta"), no_init_weights():
+        return AutoModelForImageTextToText.from_config(config, **options)
+
+
+def quantization_config(
+    config: "PretrainedConfig", bits: str, dtype: str = "bfloat16"
+) -> "BitsAndBytesConfig":
+    """How bitsandbytes holds the language model's linear layers, and no others.
+
+    The vision tower keeps its precision: what is asked about are details of pictures.
+
+    Args:
+        config: of the model.
+        bits: `4bit`: NF4 with its scales quantized again, as in QLoRA (arXiv 2305.14314); or
+            `8bit`: LLM.int8().
+        dtype: in which 4 bits are computed with.
+    """
+    from transformers import BitsAndBytesConfig
+
+    others = rf"(?!{re.escape(decoder_name(build_skeleton(config)))}\.).*"
+    if bits == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=[others])
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=[others],
+    )
 
 
 def _ends(name: str, targets: tuple[str, ...]) -> bool:

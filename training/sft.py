@@ -13,7 +13,7 @@ from star_tvr.training.checks import check_config
 from star_tvr.training.config import TrainConfig, load_stages
 from star_tvr.training.initial_model import load_initial_model
 from star_tvr.training.launch import run_from_command_line
-from star_tvr.training.models import lora_config
+from star_tvr.training.models import adapters_to_train
 from star_tvr.training.picture_size import seen_size
 from star_tvr.training.run_folder import close_run, lock_run, open_run
 from star_tvr.training.training_rows import training_rows
@@ -72,7 +72,7 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
         train_dataset=rows,
         eval_dataset=validation and validation.questions,
         processing_class=processor,
-        peft_config=None if config.lora is None else lora_config(model, config.lora),
+        peft_config=adapters_to_train(config, model),
     )
     add_callbacks(trainer, config)
     with explain_full_disk(trainer):

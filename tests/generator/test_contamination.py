@@ -6,6 +6,9 @@ from itertools import combinations
 import pytest
 
 from star_tvr.generator.contamination import Overlap, overlap
+from star_tvr.generator.plan_files import plan_line
+from star_tvr.generator.validate import validate
+from star_tvr.scenes.sampler import Sampler
 from star_tvr.schemas.config import load_config, preset_names
 from star_tvr.schemas.dataset import Dataset
 from tests.generator.command import refused, tvr
@@ -88,6 +91,33 @@ def test_command(plans, tmp_path):
     assert done.returncode == 1, done.stderr
     (found,) = [f for f in map(json.loads, done.stdout.splitlines()) if "against" in f["field"]]
     assert found["field"] == f"against {other.root}"
+
+
+def test_plans_alone_can_be_right(plans, tmp_path):
+    other = write_dataset(tmp_path / "other", load_config("star", [*FEW, "seed=1"]))
+    done = tvr("validate", plans.root, "--against", other.root)
+    assert done.returncode == 0, done.stdout
+    assert "60 plans checked, 0 findings" in done.stdout
+
+
+def test_what_is_wrong_with_plans_is_named(plans, tmp_path):
+    lines = [plan_line(Sampler.from_config(plans.config), i) for i in range(58)]
+    documents = [json.loads(line) for line in lines]
+    documents[3]["seed"] += 1
+    documents[4]["answer"] = "0.color.red, 1.size.large, 1.shape.cube, 0.shape.cube"
+    documents[5]["id"] = "000006"
+    lines = [json.dumps(document) + "\n" for document in documents]
+    other = write_dataset(tmp_path / "wrong", plans.config, lines)
+    found = [str(f) for _, findings in validate(other) for f in findings]
+    assert [line.split(": ", 1)[0] for line in found[:-1]] == [
+        *("000003", "000004", "000006", "000006"),
+    ]
+    assert "000003: seed: does not follow" in found[0] and "000004: answer: " in found[1]
+    assert "000006: id: is planned twice" in found[3]
+    assert "58 of 60 plans are there; run tvr render --plan-only" in found[-1]
+    (other.root / "plans" / "00000.jsonl").write_text("[]\n")
+    found = [str(f) for _, findings in validate(other) for f in findings]
+    assert "plans/00000.jsonl: line 1: " in found[0]
 
 
 def test_rendered_samples_are_compared(star, tmp_path):

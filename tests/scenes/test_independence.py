@@ -4,11 +4,12 @@ from collections import Counter, defaultdict
 from functools import cache
 from itertools import combinations, permutations
 
+import numpy as np
 import pytest
 from scipy.stats import chi2
 
 from star_tvr.scenes.errors import ConfigError
-from star_tvr.scenes.rules import hidden_changes, hidden_in_some_form
+from star_tvr.scenes.rules import hidden_in_some_form, violations
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import rasterize
@@ -134,22 +135,57 @@ def test_an_unbiased_layout_does_not_tell_which_object_changes():
     assert not {name for name, counts in facts.items() if too_uneven(counts, range(3))}
 
 
-def test_an_unbiased_layout_shows_every_object_before_and_after_any_changes():
-    sampler = unbiased("bench", "transformations.count=[1, 4]")
+MOVES = (
+    "transformations.attributes=[color, size, position]",
+    "transformations.moves=[inner]",
+    "world.step=0.6",
+    "world.steps=[1]",
+)
+
+
+@pytest.mark.parametrize(("overrides", "number"), [((), 20), ((*MOVES, "objects.visible=2"), 20)])
+def test_an_unbiased_layout_shows_every_object_before_and_after_any_changes(overrides, number):
+    sampler = unbiased("bench", *overrides, "transformations.count=[1, 4]")
     world, least = sampler.world, sampler.config.visibility.min_pixels
-    for index in range(20):
+    for index in range(number):
         plan = sampler.plan(index)
         assert not hidden_in_some_form(plan.initial, plan.cameras.values(), world, least, 320, 240)
-        assert not hidden_changes(plan, world, least, 320, 240)
+        assert not list(violations(plan, world, least, 320, 240))
         for state in (plan.initial, plan.final):
             for camera in plan.cameras.values():
                 pixels = rasterize(visible_objects(state, world), camera, world, 320, 240).pixels
                 assert pixels.min() >= least
 
 
-def test_moves_cannot_be_unbiased():
-    with pytest.raises(ConfigError, match="visibility.unbiased.*position may change"):
-        load_config("trance", ["visibility.unbiased=true"])
+def test_where_an_object_stands_does_not_tell_where_it_moves():
+    """Neither towards the middle, nor away from the other object, nor which of them it is."""
+    only = "transformations.attributes=[position]"
+    sampler = unbiased("bench", *MOVES, only, "objects.visible=2")
+    facts = defaultdict(Counter)
+    for index in range(120):
+        plan = sampler.plan(index)
+        (t,) = plan.transformations
+        before, after = plan.initial[t.object], plan.final[t.object]
+        other = plan.initial[1 - t.object]
+        step = np.array([after.x - before.x, after.y - before.y])
+        for name, (x, y) in {"middle": (0.0, 0.0), "other": (other.x, other.y)}.items():
+            towards = float(step @ (x - before.x, y - before.y))
+            if abs(towards) > 1e-9:
+                facts[name][towards > 0] += 1
+        facts["farther out"][np.hypot(before.x, before.y) > np.hypot(other.x, other.y)] += 1
+    assert not {name for name, counts in facts.items() if too_uneven(counts, [True, False])}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ((), "visibility.unbiased: with position.*transformations.moves=.inner"),
+        (("transformations.moves=[inner]",), "world.step: 3 in all.*visibility.unbiased"),
+    ],
+)
+def test_moves_that_cannot_be_unbiased_are_refused(overrides, words):
+    with pytest.raises(ConfigError, match=words):
+        load_config("trance", ["visibility.unbiased=true", *overrides])
 
 
 def scenes(sampler, number):

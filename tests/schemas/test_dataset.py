@@ -173,8 +173,8 @@ def test_files_are_written_whole(tmp_path):
 
 def test_newer_data_sets_and_samples_are_refused(root):
     text = (root / "dataset.json").read_text()
-    (root / "dataset.json").write_text(text.replace('"schema_version": 2', '"schema_version": 3'))
-    with pytest.raises(DataError, match="dataset.json: schema_version 3 is newer.*upgrade"):
+    (root / "dataset.json").write_text(text.replace('"schema_version": 3', '"schema_version": 4'))
+    with pytest.raises(DataError, match="dataset.json: schema_version 4 is newer.*upgrade"):
         Dataset.open(root)
     commit_sample(root, "000000", {"sample.json": b'{"schema_version": 7}'})
     with pytest.raises(DataError, match="sample.json: schema_version 7 is newer"):

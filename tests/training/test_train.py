@@ -193,10 +193,11 @@ def test_the_examples_are_valid(path, tmp_path):
 def test_the_launcher_configurations_are_valid(path):
     from accelerate.commands.config.config_args import ClusterConfig
 
-    # test_processes.py runs the one with FSDP; DeepSpeed needs a GPU.
+    # test_processes.py runs the ones with FSDP and DDP; DeepSpeed needs a GPU.
     config = ClusterConfig.from_yaml_file(path)
-    assert config.num_processes == 8
-    assert bool(config.fsdp_config) != bool(config.deepspeed_config)
+    assert config.num_processes == 8 * config.num_machines
+    kinds = {"MULTI_GPU": False, "FSDP": config.fsdp_config, "DEEPSPEED": config.deepspeed_config}
+    assert [kind for kind, block in kinds.items() if block] in ([], [config.distributed_type])
 
 
 # --- Runs --------------------------------------------------------------------------------------
