@@ -683,23 +683,28 @@ def test_the_command(server, dataset, tmp_path):
     command += ["--endpoint", server.url]
     done = tvr(*command)
     assert done.returncode == 1
-    assert sorted(done.stderr.splitlines()) == [
+    assert sorted(without_progress(done.stderr)) == [
         f"error: {out}: 1 of 4 items not answered; run again",
-        "evaluating: 4 of 4, 0 s left",
         f"sample {pairs[0].sample}, center to left: not answered: 400 - it is so",
     ]
+    assert "evaluating: 4 of 4, 0 s left" in done.stderr
     server.behave = lambda request: failure(401, f"no {KEY}")
     assert refused(*command, status=1) == (
         f"error: {server.url}: 401 - no ***; it does not accept OPENAI_API_KEY"
     )
     server.behave = lambda request: chat(None, "length")
     done = tvr(*command)
-    assert (done.returncode, done.stderr) == (
-        0,
-        f"evaluating: 4 of 4, 0 s left\n{out}: 1 of 4 answers were cut off at 512 tokens, and "
-        "count as they are; a higher max_new_tokens, in another folder, lets them end\n",
-    )
+    assert done.returncode == 0
+    assert without_progress(done.stderr) == [
+        f"{out}: 1 of 4 answers were cut off at 512 tokens, and count as they are; a higher "
+        "max_new_tokens, in another folder, lets them end"
+    ]
     assert "TAcc" in done.stdout and f"{out}: predictions.jsonl, metrics.json" in done.stdout
+
+
+def without_progress(text: str) -> list[str]:
+    """Lines on stderr, but for those of progress, of which a slow machine shows more."""
+    return [line for line in text.splitlines() if not line.startswith("evaluating: ")]
 
 
 def test_answers_that_are_all_cut_off(server, dataset, tmp_path):
