@@ -15,11 +15,13 @@ none imports a later one:
     traces           true reasoning, for the cold start
     pairs            which questions are asked, in which order
     rows             a question as the row that a trainer reads
+    episodes         questions one at a time, and their reward
     training_rows    all rows of a run
     weights          whether weights are those of their model
     models           models and adapters, loaded
     picture_size     at which size a model sees pictures
     tiny_models      models built on the spot
+    sharding         weights that are divided among processes
     trl_arguments    the configuration as TRL wants it
     seen_scenes      which scenes a model was trained on
     run_folder       the folder of a run, begun or gone on with

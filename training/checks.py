@@ -8,7 +8,7 @@ from star_tvr.scenes.errors import ConfigError
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair
 from star_tvr.training.augment import check_directions
-from star_tvr.training.config import TINY, TrainConfig, cuda_available
+from star_tvr.training.config import TINY, TrainConfig, count_gpus, cuda_available
 from star_tvr.training.errors import TrainingError
 from star_tvr.training.models import adapter_fault, check_model, load_processor
 from star_tvr.training.pairs import choose_pairs
@@ -63,6 +63,14 @@ def _check_device(config: TrainConfig) -> None:
         )
     if wants and config.trainer["use_cpu"]:
         raise ConfigError(f"{config.source}: {wants[0]}: needs a GPU; set it to false on the CPU")
+    # Trainer would divide every batch among them by DataParallel, which TRL refuses.
+    if not config.trainer["use_cpu"] and "LOCAL_RANK" not in os.environ and count_gpus() > 1:
+        raise ConfigError(
+            f"{config.source}: this process sees {count_gpus()} GPUs and can train on one: put "
+            "CUDA_VISIBLE_DEVICES=0 before the command, or start a process for each with "
+            f"accelerate launch --multi_gpu --num_processes {count_gpus()} "
+            f"-m star_tvr.training.{config.kind} CONFIG"
+        )
 
 
 def _check_batch(config: TrainConfig) -> None:

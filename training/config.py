@@ -482,6 +482,13 @@ def cuda_available() -> bool:
     return bool(torch.cuda.is_available())
 
 
+def count_gpus() -> int:
+    """How many GPUs PyTorch sees."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def _class(kind: Kind) -> Any:
     import trl
 

@@ -14,7 +14,7 @@ from star_tvr.schemas.dataset import Dataset
 from star_tvr.training import sft
 from star_tvr.training.checks import check_config
 from star_tvr.training.config import TrainConfig, load_stages
-from star_tvr.training.initial_model import load_initial_model
+from star_tvr.training.initial_model import free_models, load_initial_model
 from star_tvr.training.launch import run_from_command_line
 from star_tvr.training.models import adapters_to_train
 from star_tvr.training.picture_size import seen_size
@@ -50,6 +50,7 @@ def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
         trainer_arguments(stage)
     for stage in stages:
         folder = sft.train(stage) if stage.kind == "sft" else train(stage)
+        free_models()
     return folder
 
 
@@ -65,7 +66,7 @@ def train(config: TrainConfig) -> Path:
 def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig") -> Path:
     """Train, in a folder that nobody else writes to."""
     with args.main_process_first(desc="opening the run"):
-        begun = open_run(config, dataset)
+        begun = open_run(config, dataset, args.world_size)
     if begun.done:
         return config.output_dir
 
@@ -80,6 +81,7 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
 
     from star_tvr.training.callbacks import add_callbacks
     from star_tvr.training.full_disk import explain_full_disk
+    from star_tvr.training.sharding import gather_output_layer
 
     validation = Validation.of(config, seen)
     trainer = validating(GRPOTrainer, validation)(
@@ -91,6 +93,7 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
         processing_class=processor,
         peft_config=adapters_to_train(config, model),
     )
+    gather_output_layer(trainer)
     add_callbacks(trainer, config)
     with explain_full_disk(trainer):
         trainer.train(resume_from_checkpoint=begun.checkpoint and str(begun.checkpoint))

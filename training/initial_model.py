@@ -1,5 +1,6 @@
 """The model that a run begins with: loaded, built on the spot, or a checkpoint's."""
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from star_tvr.training.models import (
     quiet_libraries,
     vision_parameters,
 )
+from star_tvr.training.sharding import uses_zero3
 from star_tvr.training.tiny_models import build_tiny
 from star_tvr.training.weights import refuse_other_tokenizer
 
@@ -62,6 +64,20 @@ def load_initial_model(
         for weight in vision_parameters(model):
             weight.requires_grad_(False)
     if config.adapter is not None:
-        model = load_adapter(model, config.adapter, trainable=True)
+        # ZeRO-3 gathers adapters in the precision of the weights that it finds first, so both must
+        # have one. TRL sees to it for adapters that it makes.
+        model = load_adapter(model, config.adapter, trainable=True, float32=not uses_zero3(args))
     refuse_other_tokenizer(f"model: {folder}", processor, model)
     return model, processor
+
+
+def free_models() -> None:
+    """Give back the memory of models that nothing uses any more.
+
+    A trainer, its model and its optimiser point at each other, so they stay until Python looks for
+    such cycles, which may be long after the next model was loaded.
+    """
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()

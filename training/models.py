@@ -258,8 +258,17 @@ def without_sampling(config: "GenerationConfig") -> "GenerationConfig":
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
-def load_adapter(base: "PreTrainedModel", folder: str, trainable: bool) -> "PeftModel":
+def load_adapter(
+    base: "PreTrainedModel", folder: str, trainable: bool, float32: bool = True
+) -> "PeftModel":
     """The model with a stored LoRA adapter on it.
+
+    Args:
+        base: the model.
+        folder: of the adapter.
+        trainable: whether it is to go on being trained.
+        float32: whether an adapter in half precision is raised to float32; otherwise it has the
+            precision of the model.
 
     Raises:
         ConfigError: a file in it cannot be read.
@@ -278,8 +287,10 @@ def load_adapter(base: "PreTrainedModel", folder: str, trainable: bool) -> "Peft
             raise ModelError(f"{where}: is not a plain LoRA adapter; only those are read")
         config.inference_mode = not trainable
         config.base_model_name_or_path = base.name_or_path
-        model = get_peft_model(base, config)
-        found = model.load_adapter(folder, "default", is_trainable=trainable)
+        model = get_peft_model(base, config, autocast_adapter_dtype=float32)
+        found = model.load_adapter(
+            folder, "default", is_trainable=trainable, autocast_adapter_dtype=float32
+        )
         weights = get_peft_model_state_dict(model)
     refuse_misfit(where, found.missing_keys, found.unexpected_keys)
     refuse_non_finite(where, weights)

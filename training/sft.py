@@ -50,7 +50,7 @@ def train(config: TrainConfig) -> Path:
 def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig") -> Path:
     """Train, in a folder that nobody else writes to."""
     with args.main_process_first(desc="opening the run"):
-        begun = open_run(config, dataset)
+        begun = open_run(config, dataset, args.world_size)
     if begun.done:
         return config.output_dir
 
@@ -64,6 +64,7 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
 
     from star_tvr.training.callbacks import add_callbacks
     from star_tvr.training.full_disk import explain_full_disk
+    from star_tvr.training.sharding import gather_output_layer
 
     validation = Validation.of(config, seen)
     trainer = validating(SFTTrainer, validation)(
@@ -74,6 +75,7 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
         processing_class=processor,
         peft_config=adapters_to_train(config, model),
     )
+    gather_output_layer(trainer)
     add_callbacks(trainer, config)
     with explain_full_disk(trainer):
         trainer.train(resume_from_checkpoint=begun.checkpoint and str(begun.checkpoint))

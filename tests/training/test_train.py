@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from star_tvr.scenes.errors import ConfigError
-from star_tvr.training import callbacks, grpo, sft
+from star_tvr.training import callbacks, checks, grpo, sft, trl_arguments
 from star_tvr.training.checks import check_config
 from star_tvr.training.config import TINY, Lora, PromptConfig, load_stages, load_train_config
 from star_tvr.training.errors import TrainingError
 from star_tvr.training.initial_model import load_initial_model
+from star_tvr.training.models import lora_config
 from star_tvr.training.rows import RowReader
 from star_tvr.training.run_folder import last_checkpoint, open_run
 from star_tvr.training.training_rows import build_rows
@@ -141,6 +143,21 @@ def test_a_tokenizer_alone_is_refused_before_any_weight_is_loaded(tiny, write_co
     with pytest.raises(ConfigError, match="config.yaml: model: .*processor") as info:
         grpo.run(write_config(model=str(model), num_generations=2))
     assert "\n" not in str(info.value)
+
+
+def test_several_gpus_and_one_process(write_config, monkeypatch):
+    """Here there are none, so what PyTorch says of them is put in its mouth."""
+    path = write_config(use_cpu=False, bf16=False)
+    monkeypatch.setattr(checks, "cuda_available", lambda: True)
+    monkeypatch.setattr(checks, "count_gpus", lambda: 8)
+    config = load_train_config("grpo", path)
+    with pytest.raises(ConfigError, match="sees 8 GPUs .* CUDA_VISIBLE_DEVICES=0 .*accelerate"):
+        check_config(config)
+    monkeypatch.setenv("LOCAL_RANK", "3")  # as a launcher does
+    check_config(config)
+    monkeypatch.delenv("LOCAL_RANK")
+    monkeypatch.setattr(checks, "count_gpus", lambda: 1)
+    check_config(config)
 
 
 def test_trl_itself_may_refuse(write_config):
@@ -384,6 +401,49 @@ def test_an_adapter_goes_on_being_trained(warm, write_config, tmp_path):
     assert "kl" in read_log(second)[0]
 
 
+class ZeRO3:
+    """What TrainingArguments say of DeepSpeed when it divides the weights, too."""
+
+    zero_stage = 3
+
+
+def test_a_stored_adapter_has_the_precision_that_trl_gives_a_fresh_one(
+    warm, write_config, dataset, tmp_path
+):
+    """float32 on a model in bfloat16; bfloat16 under ZeRO-3, which gathers both together."""
+    from trl import GRPOTrainer
+
+    config = load_train_config("grpo", write_config(model=str(warm("tiny")), bf16=True, **GRPO))
+    args = trainer_arguments(config)
+
+    def precisions(model):
+        return [
+            {w.dtype for w in model.parameters() if w.requires_grad == b} for b in (True, False)
+        ]
+
+    model, processor = load_initial_model(config, dataset.world, args)
+    adapters = lora_config(model, Lora(**GRPO["lora"]))
+    rewards = grpo.reward_functions(config, dataset)
+    rows = rows_of(dataset)
+    fresh = GRPOTrainer(
+        model, rewards, args, rows, processing_class=processor, peft_config=adapters
+    ).model
+    fresh.save_pretrained(tmp_path / "adapter")
+    config = config.model_copy(update={"lora": None, "adapter": str(tmp_path / "adapter")})
+    stored, _ = load_initial_model(config, dataset.world, args)
+    assert precisions(stored) == precisions(fresh) == [{torch.float32}, {torch.bfloat16}]
+    args.deepspeed_plugin = ZeRO3()
+    stored, _ = load_initial_model(config, dataset.world, args)
+    assert precisions(stored) == [{torch.bfloat16}, {torch.bfloat16}]
+
+
+def test_a_reference_adapter_is_refused_under_zero3(write_config, tmp_path, monkeypatch):
+    config = load_train_config("grpo", write_config(adapter=str(tmp_path), beta=0.1))
+    monkeypatch.setattr(trl_arguments, "uses_zero3", lambda _: True)
+    with pytest.raises(ConfigError, match="config.yaml: beta: 0.1 .* ZeRO-3 cannot gather"):
+        trainer_arguments(config)
+
+
 def test_a_finished_run_returns_at_once_and_can_be_made_longer(warm, write_config, monkeypatch):
     values = {"model": str(warm("tiny")), **GRPO, "max_steps": 1}
     folder = grpo.run(write_config(**values))
@@ -412,6 +472,7 @@ def test_a_run_of_all_weights_goes_on_from_its_weights(tiny, write_config, tmp_p
 
 HOLD = """
 import sys
+import weakref
 from pathlib import Path
 from star_tvr.schemas.locks import lock_folder
 with lock_folder(Path(sys.argv[1])):
@@ -457,6 +518,31 @@ def test_a_folder_belongs_to_one_configuration(write_config, dataset, tmp_path):
         open_run(
             load_train_config("grpo", write_config(output_dir=str(tmp_path / "other"))), dataset
         )
+
+
+def test_another_number_of_processes_goes_on_with_the_same_batch(write_config, dataset, tmp_path):
+    def begun(processes, **values):
+        return open_run(load_train_config("grpo", write_config(**values)), dataset, processes)
+
+    begun(2, gradient_accumulation_steps=2)
+    begun(4, gradient_accumulation_steps=2)  # nothing was trained yet
+    checkpoint = tmp_path / "run" / "checkpoint-3"
+    checkpoint.mkdir()
+    (checkpoint / "trainer_state.json").write_text("{}")
+    begun(4, gradient_accumulation_steps=2)
+    with pytest.raises(ConfigError, match="by 4 processes, now there are 2, .* 32 rows instead of"):
+        begun(2, gradient_accumulation_steps=2)
+    with pytest.raises(ConfigError, match="answers are made for 32 rows instead of 64"):
+        begun(2, gradient_accumulation_steps=4, steps_per_generation=2)
+    assert begun(2, gradient_accumulation_steps=4).checkpoint == checkpoint
+    with pytest.raises(ConfigError, match="made with gradient_accumulation_steps = 4, now it is 8"):
+        begun(2, gradient_accumulation_steps=8)
+    (checkpoint / "pytorch_model_fsdp_0").mkdir()
+    with pytest.raises(ConfigError, match="FSDP stored need several; start 2"):
+        begun(1, gradient_accumulation_steps=8)
+    (checkpoint / "global_step3").mkdir()
+    with pytest.raises(ConfigError, match="which DeepSpeed cannot go on with; start 2"):
+        begun(4, gradient_accumulation_steps=2)
 
 
 def test_a_checkpoint_that_was_cut_off_is_removed(tmp_path):
@@ -518,8 +604,8 @@ class Deadly(callbacks.LogFile):
         super().on_log(args, state, control, **rest)
         reached(self.path.parent, state.global_step)
 
-def deadly(folder, config, dataset, status, step, *rest):
-    write_run(folder, config, dataset, status, step, *rest)
+def deadly(folder, config, dataset, status, *rest):
+    write_run(folder, config, dataset, status, *rest)
     reached(folder, status)
 
 callbacks.LogFile, run_folder.write_run = Deadly, deadly
@@ -610,8 +696,8 @@ def test_weights_that_are_no_numbers_are_never_stored(warm, write_config, monkey
                 with torch.no_grad():
                     next(model.parameters()).fill_(float("nan"))
 
-    monkeypatch.setattr(callbacks, "LogFile", Poison)
     values = {"model": str(warm("tiny")), **SFT, "max_steps": 6, "logging_steps": 100}
+    monkeypatch.setattr(callbacks, "LogFile", Poison)
     with pytest.raises(TrainingError, match="at step 4; .*; checkpoint-2 holds the last sound"):
         sft.run(write_config(**values, save_steps=2))
     folder = Path(load_train_config("sft", write_config(**values)).output_dir)
@@ -664,6 +750,23 @@ def test_two_stages(tiny, write_config, tmp_path, lora):
     expected = (str(first), None) if lora is None else (str(first / "base"), str(first))
     assert (run["model"], run["adapter"]) == expected
     assert json.loads((first / "run.json").read_text())["step"] == 2
+
+
+def test_the_first_model_is_gone_before_the_second_is_loaded(tiny, write_config, monkeypatch):
+    first = []
+
+    def load_first(*arguments):
+        loaded = load_initial_model(*arguments)
+        first.extend(weakref.ref(weight) for weight in loaded[0].parameters())
+        return loaded
+
+    def load_second(*arguments):
+        assert first and not any(weight() is not None for weight in first)
+        return load_initial_model(*arguments)
+
+    monkeypatch.setattr(sft, "load_initial_model", load_first)
+    monkeypatch.setattr(grpo, "load_initial_model", load_second)
+    assert grpo.run(write_config(**STAGED)).name == "grpo"
 
 
 def test_the_second_stage_is_checked_before_the_first_begins(write_config, tmp_path):
