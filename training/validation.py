@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.transformations import with_equivalents
+from star_tvr.schemas.dataset import Dataset
 from star_tvr.training.answers import truth_text
 from star_tvr.training.backends import LONGEST, Decoding, Question, Response
 from star_tvr.training.bootstrap import Estimate
@@ -24,12 +25,12 @@ from star_tvr.training.metrics_report import estimate_metrics, mean_of
 from star_tvr.training.models import load_model
 from star_tvr.training.pairs import choose_questions
 from star_tvr.training.parquet_dataset import open_dataset
+from star_tvr.training.picture_size import seen_size
 from star_tvr.training.rewards import Reward, score
 from star_tvr.training.rows import RowReader
-from star_tvr.training.scene_facts import Size
 
 if TYPE_CHECKING:
-    from transformers import Trainer
+    from transformers import ProcessorMixin, Trainer
 
 BEST = ("tacc", "reward", "format")
 """What a checkpoint can be the best by; more is better in each."""
@@ -73,13 +74,21 @@ def check_validation(config: TrainConfig) -> None:
             f"metric_for_best_model: {metric} is not one of {', '.join(BEST)}, of which more is "
             "better"
         )
-    dataset = open_dataset(config.dataset, config.validation.split)
+    if config.fresh is not None and config.validation.dataset is None:
+        raise ConfigError("validation.dataset: fresh data have no splits; name a data set")
+    dataset = _open(config)
     if config.validation.split not in dataset.split_names():
         known = ", ".join(dataset.split_names())
         raise ConfigError(
             f"validation.split: there is no {config.validation.split} (known: {known})"
         )
     choose_questions(dataset, [config.validation.split], config.validation.limit)
+
+
+def _open(config: TrainConfig) -> Dataset:
+    """The data set with the split of a run that has a validation."""
+    assert config.validation is not None
+    return open_dataset(config.validation.dataset or config.dataset, config.validation.split)
 
 
 @dataclass(frozen=True)
@@ -99,17 +108,17 @@ class Validation:
     reward: Reward
 
     @classmethod
-    def of(cls, config: TrainConfig, seen: Size | None = None) -> "Validation | None":
-        """That of a run, if it has one, for a model that sees images of the size `seen`."""
+    def of(cls, config: TrainConfig, processor: "ProcessorMixin") -> "Validation | None":
+        """That of a run, if it has one."""
         if config.validation is None:
             return None
         asked = config.validation
-        dataset = open_dataset(config.dataset, asked.split)
+        dataset = _open(config)
         pairs = choose_questions(dataset, [asked.split], asked.limit)
         length = asked.max_new_tokens or config.trainer.get("max_completion_length") or LONGEST
         return cls(
             [Question(pair, 0) for pair in pairs],
-            RowReader(dataset, config.prompt, seen=seen),
+            RowReader(dataset, config.prompt, seen=seen_size(processor, dataset)),
             Decoding(length, temperature=0.0),
             config.reward.resolve(),
         )
