@@ -28,17 +28,19 @@ from PIL import Image
 
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.records import PAIR_KEYS, Pair
-from star_tvr.training import endpoint_backend, evaluate
+from star_tvr.training import endpoint_backend, evaluate, sft
 from star_tvr.training.backends import Decoding
 from star_tvr.training.config import PromptConfig, load_train_config
 from star_tvr.training.endpoint_backend import Endpoint, EndpointError, read_completion, retry_after
 from star_tvr.training.initial_model import load_initial_model
 from star_tvr.training.local_backend import LoadedModel
+from star_tvr.training.merge import merge
 from star_tvr.training.picture_size import seen_size
 from star_tvr.training.rows import RowReader
 from star_tvr.training.training_rows import training_rows
 from star_tvr.training.trl_arguments import trainer_arguments
 from tests.generator.command import Running, refused, tvr
+from tests.training.conftest import write_document
 from tests.training.discs import background
 
 SPLIT = "cross-view/test_ood"
@@ -838,9 +840,18 @@ def test_times_to_wait(dataset):
 
 
 @pytest.fixture(scope="module")
-def served(tiny, tmp_path_factory):
-    """The address of `transformers serve` with a tiny model."""
-    model = tiny["tiny-idefics3"]
+def merged(tiny, dataset, tmp_path_factory):
+    """The folder of a tiny model that an adapter was merged into."""
+    root = tmp_path_factory.mktemp("merged")
+    values = {"model": str(tiny["tiny-idefics3"]), "lora": {"r": 4}, "max_steps": 1}
+    values |= {"output_dir": str(root / "run"), "per_device_train_batch_size": 1}
+    return merge(sft.run(write_document(root / "run.yaml", dataset, values)), root / "out")
+
+
+@pytest.fixture(scope="module")
+def served(merged, tmp_path_factory):
+    """The address of `transformers serve` with that model."""
+    model = merged
     log = tmp_path_factory.mktemp("serve") / "log"
     for _ in range(3):  # somebody else may take the port before the server does
         with socket.socket() as free:
@@ -881,14 +892,12 @@ def healthy(process, port) -> bool:
     return False
 
 
-def test_a_real_server_answers_as_the_model_does(served, dataset, tiny, tmp_path, capsys):
-    model = str(tiny["tiny-idefics3"])
+def test_a_real_server_answers_as_the_model_does(served, dataset, merged, tmp_path, capsys):
+    model = str(merged)
     local = evaluate.run(
         dataset.root, SPLIT, model, tmp_path / "local", max_new_tokens=16, device="cpu"
     )
-    run = shutil.copytree(model, tmp_path / "run")
-    (run / "config.yaml").write_text("prompt: {}\n")
-    client = Endpoint(served, model, concurrency=2, run=str(run))
+    client = Endpoint(served, model, concurrency=2)
     decoding = Decoding(16, temperature=0.0)
     session = evaluate.prepare(dataset.root, SPLIT, client, tmp_path / "served", decoding)
     assert all(answer.completion for answer in session.answers())
