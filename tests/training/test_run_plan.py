@@ -95,7 +95,7 @@ def test_without_a_gpu_and_without_weights(check, tmp_path, monkeypatch):
     # Two pictures of 64 x 48, enlarged to min_pixels: 10 x 7 tokens of 28 x 28 pixels each.
     assert plan["tokens"]["pictures"] == 2 * (70 + 2)
     kept = 8 * 28 * 3584 * 2 * (plan["tokens"]["most"] + 512)  # one hidden state a layer
-    assert kept < plan["memory"]["activations"] < 2 * kept
+    assert kept < plan["memory"]["activations"] < 3 * kept
     assert not list(tmp_path.iterdir())
 
 
