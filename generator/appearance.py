@@ -9,6 +9,8 @@ inside its outline: where one in five agrees with the label, something else expl
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +44,36 @@ RELIT = 3.0
 UNOCCLUDED = 0.95
 """Visibility from which an untouched object's outline must stay."""
 
+OTHER_OUTLINE = 0.1
+"""Share of the pixels of two outlines together that one of them lacks, for them to be others."""
+
+SAME_OUTLINE = 0.97
+"""Share that both have, for a changed object's outlines to be the same."""
+
 OTHER_COLOR = (7.0, 12.0)
 """Degrees in linear RGB by which another color of the palette is nearer than the named one, for
 opaque and for clear materials, which also have the color of what is behind them."""
+
+
+Kind = Literal["outline", "same", "different", "place", "color"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How much one object's pixels speak against its labels.
+
+    Attributes:
+        field: image and object.
+        kind: what was judged: whether an untouched object keeps its `outline`; a changed one looks
+            the `same`, or an untouched one `different`; the `place` of what changed; the `color`.
+        strength: 1 is where an object is called wrong; twice as much is twice as far from right.
+        message: what is wrong then.
+    """
+
+    field: str
+    kind: Kind
+    strength: float
+    message: str
 
 
 def check_appearance(
@@ -60,13 +89,25 @@ def check_appearance(
         clear: materials through which other objects are seen.
         pictures: what could be decoded.
     """
+    for judged in judge_appearance(sample, colors, clear, pictures):
+        if judged.strength > 1:
+            yield judged.field, judged.message
+
+
+def judge_appearance(
+    sample: Sample,
+    colors: Mapping[str, tuple[int, int, int]],
+    clear: frozenset[str],
+    pictures: Pictures,
+) -> Iterator[Judgement]:
+    """Every judgement that `check_appearance` makes, right or wrong."""
     palette = dict(zip(colors, _directions(np.array([*colors.values()], dtype=float)), strict=True))
-    yield from _check_changes(sample, pictures)
-    yield from _check_places(sample, palette, clear, pictures)
-    yield from _check_colors(sample, palette, clear, pictures)
+    yield from _judge_changes(sample, pictures)
+    yield from _judge_places(sample, palette, clear, pictures)
+    yield from _judge_colors(sample, palette, clear, pictures)
 
 
-def _check_changes(sample: Sample, pictures: Pictures) -> Iterator[tuple[str, str]]:
+def _judge_changes(sample: Sample, pictures: Pictures) -> Iterator[Judgement]:
     """What changed looks different from the same camera, what did not looks the same."""
     turned = {
         o.index
@@ -84,20 +125,25 @@ def _check_changes(sample: Sample, pictures: Pictures) -> Iterator[tuple[str, st
             overlap = (first & second).sum() / max(1, (first | second).sum())
             whole = min(seen[index], later[index]) >= UNOCCLUDED
             field = f"final-{camera}: objects.{index}"
-            if index not in changed and whole and overlap < 0.9 and first.sum() >= LEAST_PIXELS:
-                yield field, "was not transformed, but has another outline than before"
+            if index not in changed and whole and first.sum() >= LEAST_PIXELS:
+                message = "was not transformed, but has another outline than before"
+                yield Judgement(field, "outline", float((1 - overlap) / OTHER_OUTLINE), message)
             if inside.sum() < LEAST_PIXELS:
                 continue
             old, new = before[inside].astype(float), after[inside].astype(float)
             differences = _differences(old, new)
-            if index in changed:
-                if overlap > 0.97 and np.median(differences) < SAME:
-                    yield field, "was transformed, but looks as in the initial image"
-            elif (
-                np.quantile(differences, 1 - MOST) > DIFFERENT
-                and np.quantile(_differences(old * _factor(old, new), new), 1 - MOST) > RELIT
-            ):
-                yield field, "was not transformed, but looks different from the initial image"
+            if index not in changed:
+                relit = _differences(old * _factor(old, new), new)
+                strength = min(
+                    np.quantile(differences, 1 - MOST) / DIFFERENT,
+                    np.quantile(relit, 1 - MOST) / RELIT,
+                )
+                message = "was not transformed, but looks different from the initial image"
+                yield Judgement(field, "different", float(strength), message)
+            elif overlap > SAME_OUTLINE:
+                strength = SAME / max(float(np.median(differences)), 1e-3)
+                message = "was transformed, but looks as in the initial image"
+                yield Judgement(field, "same", strength, message)
 
 
 def _differences(old: Floats, new: Floats) -> Floats:
@@ -116,9 +162,9 @@ def _inside(mask: Mask) -> Mask:
     return mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
 
 
-def _check_places(
+def _judge_places(
     sample: Sample, palette: Mapping[str, Floats], clear: frozenset[str], pictures: Pictures
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[Judgement]:
     """Where there is an object in one picture and ground in the other, the first has its color."""
     for t in sample.plan.transformations:
         for (state, camera), (image, mask) in pictures.items():
@@ -135,13 +181,14 @@ def _check_places(
                 float(np.median(_angles(picture[fresh], palette[obj.color])))
                 for picture in (image, opposite[0])
             )
-            if here > there + OTHER_COLOR[obj.material in clear]:
-                yield f"{state}-{camera}: objects.{t.object}", "is not where its mask is"
+            strength = (here - there) / OTHER_COLOR[obj.material in clear]
+            field = f"{state}-{camera}: objects.{t.object}"
+            yield Judgement(field, "place", strength, "is not where its mask is")
 
 
-def _check_colors(
+def _judge_colors(
     sample: Sample, palette: Mapping[str, Floats], clear: frozenset[str], pictures: Pictures
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[Judgement]:
     """Every object has its color in every picture, as far as the palette can tell it from others.
 
     Light and material make a color brighter or darker, so it is a direction in linear RGB.
@@ -161,13 +208,14 @@ def _check_colors(
             )
             shares = np.quantile(nearer, 1 - MOST, axis=1)
             best = int(shares.argmax())
-            if shares[best] > OTHER_COLOR[obj.material in clear]:
-                turned = state == "final" and obj.index in recolored
-                yield (
-                    f"{state}-{camera}: objects.{obj.index}",
-                    f"should {'have turned' if turned else 'be'} {obj.color}, but its pixels are "
-                    f"nearer to {names[best]}",
-                )
+            turned = state == "final" and obj.index in recolored
+            yield Judgement(
+                f"{state}-{camera}: objects.{obj.index}",
+                "color",
+                float(shares[best]) / OTHER_COLOR[obj.material in clear],
+                f"should {'have turned' if turned else 'be'} {obj.color}, but its pixels are "
+                f"nearer to {names[best]}",
+            )
 
 
 def _angles(pixels: Bytes, direction: Floats) -> Floats:
