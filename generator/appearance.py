@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from star_tvr.scenes.world import World
 from star_tvr.schemas.records import Sample
 
 Bytes = NDArray[np.uint8]
@@ -32,7 +33,7 @@ MOST = 0.8
 LEAST_PIXELS = 15
 """Visible pixels inside an object's outline below which its look is not judged."""
 
-SAME = 8.0
+SAME = 5.0
 """Levels (of 255) by which half of the pixels of a changed object differ at least."""
 
 DIFFERENT = 14.0
@@ -54,8 +55,17 @@ OTHER_COLOR = (7.0, 12.0)
 """Degrees in linear RGB by which another color of the palette is nearer than the named one, for
 opaque and for clear materials, which also have the color of what is behind them."""
 
+HALF = 0.5
+"""Visibility from which the look of an object is judged; less of it can lie in one reflection."""
 
-Kind = Literal["outline", "same", "different", "place", "color"]
+PALE = 0.1
+"""White for each part of its color that a quarter of an opaque object's pixels stay below."""
+
+COLORFUL = 0.05
+"""Range of the channels, linear, of colors that white changes."""
+
+
+Kind = Literal["outline", "same", "different", "place", "color", "material"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,8 @@ class Judgement:
     Attributes:
         field: image and object.
         kind: what was judged: whether an untouched object keeps its `outline`; a changed one looks
-            the `same`, or an untouched one `different`; the `place` of what changed; the `color`.
+            the `same`, or an untouched one `different`; the `place` of what changed; the `color`;
+            and whether an opaque `material` looks clear.
         strength: 1 is where an object is called wrong; twice as much is twice as far from right.
         message: what is wrong then.
     """
@@ -76,35 +87,27 @@ class Judgement:
     message: str
 
 
-def check_appearance(
-    sample: Sample,
-    colors: Mapping[str, tuple[int, int, int]],
-    clear: frozenset[str],
-    pictures: Pictures,
-) -> Iterator[tuple[str, str]]:
+def check_appearance(sample: Sample, world: World, pictures: Pictures) -> Iterator[tuple[str, str]]:
     """Yield (field, message) for every object that does not look as the answer says.
 
     Args:
-        colors: the palette, sRGB 0-255.
-        clear: materials through which other objects are seen.
+        world: of the data set, for its colors and materials.
         pictures: what could be decoded.
     """
-    for judged in judge_appearance(sample, colors, clear, pictures):
+    for judged in judge_appearance(sample, world, pictures):
         if judged.strength > 1:
             yield judged.field, judged.message
 
 
-def judge_appearance(
-    sample: Sample,
-    colors: Mapping[str, tuple[int, int, int]],
-    clear: frozenset[str],
-    pictures: Pictures,
-) -> Iterator[Judgement]:
+def judge_appearance(sample: Sample, world: World, pictures: Pictures) -> Iterator[Judgement]:
     """Every judgement that `check_appearance` makes, right or wrong."""
-    palette = dict(zip(colors, _directions(np.array([*colors.values()], dtype=float)), strict=True))
+    colors = np.array([*world.colors.values()], dtype=float)
+    palette = dict(zip(world.colors, _directions(colors), strict=True))
+    clear = frozenset(k for k, v in world.materials.items() if v.transmission)
     yield from _judge_changes(sample, pictures)
     yield from _judge_places(sample, palette, clear, pictures)
     yield from _judge_colors(sample, palette, clear, pictures)
+    yield from _judge_materials(sample, world, pictures)
 
 
 def _judge_changes(sample: Sample, pictures: Pictures) -> Iterator[Judgement]:
@@ -117,8 +120,7 @@ def _judge_changes(sample: Sample, pictures: Pictures) -> Iterator[Judgement]:
     changed = {t.object for t in sample.plan.transformations}
     for camera in sorted({c for s, c in pictures if s == "initial" and ("final", c) in pictures}):
         (before, mask), (after, other) = pictures["initial", camera], pictures["final", camera]
-        seen = {o.index: o.visibility for o in sample.image("initial", camera).objects}
-        later = {o.index: o.visibility for o in sample.image("final", camera).objects}
+        seen, later = (_visibility(sample, (state, camera)) for state in ("initial", "final"))
         for index in sorted(seen.keys() & later.keys() - turned):
             first, second = mask == index + 1, other == index + 1
             inside = _inside(first & second)
@@ -132,15 +134,15 @@ def _judge_changes(sample: Sample, pictures: Pictures) -> Iterator[Judgement]:
                 continue
             old, new = before[inside].astype(float), after[inside].astype(float)
             differences = _differences(old, new)
-            if index not in changed:
+            if index not in changed and min(seen[index], later[index]) >= HALF:
                 relit = _differences(old * _factor(old, new), new)
                 strength = min(
-                    np.quantile(differences, 1 - MOST) / DIFFERENT,
-                    np.quantile(relit, 1 - MOST) / RELIT,
+                    float(np.quantile(differences, 1 - MOST)) / DIFFERENT,
+                    float(np.quantile(relit, 1 - MOST)) / RELIT,
                 )
                 message = "was not transformed, but looks different from the initial image"
-                yield Judgement(field, "different", float(strength), message)
-            elif overlap > SAME_OUTLINE:
+                yield Judgement(field, "different", strength, message)
+            elif index in changed and overlap > SAME_OUTLINE:
                 strength = SAME / max(float(np.median(differences)), 1e-3)
                 message = "was transformed, but looks as in the initial image"
                 yield Judgement(field, "same", strength, message)
@@ -198,9 +200,10 @@ def _judge_colors(
     for (state, camera), (image, mask) in pictures.items():
         if state not in ("initial", "final"):
             continue
+        shown = _visibility(sample, (state, camera))
         for obj in getattr(sample.plan, state):
             inside = _inside(mask == obj.index + 1)
-            if inside.sum() < LEAST_PIXELS:
+            if inside.sum() < LEAST_PIXELS or shown[obj.index] < HALF:
                 continue
             pixels = image[inside]
             nearer = _angles(pixels, palette[obj.color]) - np.array(
@@ -218,6 +221,48 @@ def _judge_colors(
             )
 
 
+def _judge_materials(sample: Sample, world: World, pictures: Pictures) -> Iterator[Judgement]:
+    """What is paler than its color in every picture of a state is clear: it shows the ground.
+
+    Nothing else about a material is judged: what tells rubber from metal are highlights, which
+    neighbours hide; and before something of its own color glass is as full of it as they are.
+    """
+    for state in ("initial", "final"):
+        shown = [(k, *v) for k, v in pictures.items() if k[0] == state]
+        for obj in getattr(sample.plan, state):
+            color = _linear(np.array(world.colors[obj.color], dtype=float))
+            material = world.materials[obj.material]
+            if np.ptp(color) < COLORFUL or material.transmission or material.pattern:
+                continue
+            views = [
+                _paleness(image[_inside(mask == obj.index + 1)], color)
+                for key, image, mask in shown
+                if _visibility(sample, key).get(obj.index, 0) >= HALF
+            ]
+            quarters = [float(np.quantile(v, 0.25)) for v in views if len(v) >= LEAST_PIXELS]
+            if quarters:
+                yield Judgement(
+                    f"states.{state}.objects.{obj.index}.material",
+                    "material",
+                    min(quarters) / PALE,
+                    f"is {obj.material}, but it looks clear in all pictures",
+                )
+
+
+def _visibility(sample: Sample, key: tuple[str, str]) -> dict[int, float]:
+    """How much is seen of every object of an image."""
+    return {o.index: o.visibility for o in sample.image(*key).objects}
+
+
+def _paleness(pixels: Bytes, color: Floats) -> Floats:
+    """How much white is in pixels for each part of a color. Shapes: (n, 3), (3,) to (n,).
+
+    Pixels are taken for sums of both in linear RGB, as near as that comes (least squares).
+    """
+    parts = np.linalg.pinv(np.stack([color, np.ones(3)], axis=1)) @ _linear(pixels.astype(float)).T
+    return np.asarray(parts[1] / np.maximum(parts[0], 1e-3))
+
+
 def _angles(pixels: Bytes, direction: Floats) -> Floats:
     """Between pixels and a direction in linear RGB, degrees. Shapes: (n, 3), (3,) to (n,)."""
     cosines = _directions(pixels.astype(float)) @ direction
@@ -226,6 +271,11 @@ def _angles(pixels: Bytes, direction: Floats) -> Floats:
 
 def _directions(colors: Floats) -> Floats:
     """Unit vectors in linear RGB of sRGB colors, 0 to 255. Shape: (n, 3)."""
-    c = (colors + 1) / 256  # black has a direction, too
-    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    linear = _linear(colors)
     return np.asarray(linear / np.linalg.norm(linear, axis=1, keepdims=True))
+
+
+def _linear(colors: Floats) -> Floats:
+    """Linear RGB of sRGB colors, 0 to 255. Any shape."""
+    c = (colors + 1) / 256  # black has a direction, too
+    return np.asarray(np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4))

@@ -197,9 +197,7 @@ def check_sample(
         if mask is not None and "path" in decoded:
             pictures[image.state, image.camera] = (decoded["path"], mask)
     if pixels and not findings:  # looks are judged by labels that are in order
-        world = dataset.world
-        clear = frozenset(k for k, v in world.materials.items() if v.transmission)
-        findings += [finding(*f) for f in check_appearance(sample, world.colors, clear, pictures)]
+        findings += [finding(*f) for f in check_appearance(sample, dataset.world, pictures)]
     expected = {"sample.json", *(name for image in sample.images for name in image.files)}
     for name in sorted({p.name for p in folder.iterdir()} - expected):
         findings.append(finding(name, "is not mentioned in sample.json"))

@@ -5,7 +5,8 @@
 The table knows the number of visible objects and the first (object, attribute) of a sample, and
 perhaps the number of changes; it says the others. It learns from 70 % of the samples and is asked
 about the rest, and, for chance, about the same part of data sets of other seeds. Of several seeds
-the mean is shown, and the number of changes for which its own are most surely told better. `--blind` shows `blind.json` of data sets.
+the mean is shown, and the number of changes for which its own are most surely told better.
+`--blind` shows `blind.json` of data sets.
 """
 
 import argparse
@@ -25,6 +26,9 @@ from star_tvr.training.blind import blind_table
 
 Question = tuple[int, int, tuple[int, str], tuple[tuple[int, str], ...]]
 """Of a task: visible objects, number of changes, the first change, and the others in order."""
+
+ENOUGH = 30
+"""Right guesses about other data sets from which a ratio says something."""
 
 OTHERS = 3
 """Data sets of other seeds that a table is asked about for chance."""
@@ -96,8 +100,13 @@ def lookup(presets: Sequence[str], numbers: Sequence[int], tasks: int) -> Iterat
                 continue
             both = [scores(data, with_count) for with_count in (True, False)]
             cells = [f"{100 * share:.1f} %" for score in both for share in score[0].shares()]
-            ratios = [(*s.ratio(), n) for score in both for n, s in score.items() if n]
-            ratio, low, high, count = max(ratios, key=lambda r: r[1])
+            ratios = [
+                (*s.ratio(), n)
+                for score in both
+                for n, s in score.items()
+                if n and s.other >= ENOUGH
+            ]
+            ratio, low, high, count = max(ratios, key=lambda r: r[1], default=(math.nan,) * 4)
             yield (
                 f"| {preset} | {number} | {' | '.join(cells)} "
                 f"| {count}: {ratio:.2f} ({low:.2f} to {high:.2f}) |"

@@ -258,8 +258,7 @@ def upper(found: int, tried: int) -> float:
 def judged(dataset: Dataset, sample: Sample, views: Views) -> Iterator[tuple[str, float]]:
     """Every judgement of an intact sample: what was judged, and how near it is to wrong, 1."""
     world = dataset.world
-    clear = frozenset(k for k, v in world.materials.items() if v.transmission)
-    for found in judge_appearance(sample, world.colors, clear, views):
+    for found in judge_appearance(sample, world, views):
         yield found.kind, found.strength
     for image in sample.images:
         mask = views[image.state, image.camera][1]
