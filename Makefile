@@ -6,7 +6,7 @@ JOBS ?= 2
 TIMES ?= 5
 INPUTS ?= 20000
 
-.PHONY: help setup setup-tests demo proof test test-under-load fuzz audit lint format bench sizes \
+.PHONY: help setup setup-tests demo proof test test-under-load fuzz audit lint format bench faults sizes \
 	generated constraints clean distclean
 
 help:  ## show this list
@@ -51,6 +51,10 @@ format: setup  ## put the code into the form that lint wants
 
 bench: setup  ## run tests/benchmarks/bench_*.py (frontier.py takes an hour by itself)
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+faults: setup  ## kill training on fresh data at random moments; its memory and disk (an hour)
+	@$(BIN)/python -m tests.benchmarks.fresh_kills
+	@$(BIN)/python -m tests.benchmarks.fresh_flat
 
 sizes: setup  ## install every extra into an environment of its own; print what it weighs
 	@$(BIN)/python -m tests.environments

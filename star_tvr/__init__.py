@@ -1,7 +1,7 @@
 """Data for transformation-driven visual reasoning, the reward of its answers, and training.
 
 What most programs need is imported from here: the reward of an answer, a data set's folder to read,
-and a configuration to plan or render by.
+its questions one at a time, and a configuration to plan or render by.
 
 >>> from star_tvr import load_config, load_dataset, score
 >>> score("<think>…</think><answer>2.color.cyan</answer>", "2.color.cyan, 0.size.small").total
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from star_tvr.schemas.config import load_config
     from star_tvr.schemas.dataset import Dataset
+    from star_tvr.training.episodes import Episodes
     from star_tvr.training.rewards import score
 
     load_dataset = Dataset.open
 
-__all__ = ["load_config", "load_dataset", "score"]
+__all__ = ["Episodes", "load_config", "load_dataset", "score"]
 
 
 def __getattr__(name: str) -> object:
@@ -30,6 +31,10 @@ def __getattr__(name: str) -> object:
         from star_tvr.training.rewards import score
 
         return score
+    if name == "Episodes":
+        from star_tvr.training.episodes import Episodes
+
+        return Episodes
     if name == "load_config":
         from star_tvr.schemas.config import load_config
 

@@ -27,6 +27,7 @@ EXTRAS = {
     "sklearn": "report",
     "threadpoolctl": "report",
     "ray": "ray",
+    "bitsandbytes": "quantize",
 }
 """The extra for every package that code here imports and a plain installation lacks.
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from star_tvr.scenes.errors import ParameterError
 from star_tvr.scenes.transformations import Transformation, TripletError, answer_text
 
 Prediction = Transformation | str
@@ -141,13 +142,30 @@ def completion_text(completion: Any) -> str:
 
     >>> completion_text([{"role": "assistant", "content": "<answer></answer>"}])
     '<answer></answer>'
+
+    Raises:
+        ParameterError: it is neither.
     """
     if isinstance(completion, str):
         return completion
+    if completion is not None and not isinstance(completion, list | tuple):
+        raise _no_text(completion)
     content = _field(completion[-1], "content") if completion else None
     if content is None or isinstance(content, str):
         return content or ""
-    return "".join(_field(part, "text") or "" for part in content)
+    if not isinstance(content, list | tuple):
+        raise _no_text(content)
+    texts = [_field(part, "text") or "" for part in content]
+    for text in texts:
+        if not isinstance(text, str):
+            raise _no_text(text)
+    return "".join(texts)
+
+
+def _no_text(value: object) -> ParameterError:
+    return ParameterError(
+        "completion", f"is a {type(value).__name__}; give a text, or a list of chat messages"
+    )
 
 
 def _field(record: Any, name: str) -> Any:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import PrinterCallback, Trainer, TrainerCallback
@@ -17,6 +18,7 @@ from star_tvr.schemas.files import write_whole
 from star_tvr.training.config import TrainConfig
 from star_tvr.training.errors import TrainingError
 from star_tvr.training.run_folder import last_checkpoint
+from star_tvr.training.sharding import local_part
 
 
 def add_callbacks(trainer: Trainer, config: TrainConfig) -> None:
@@ -69,9 +71,16 @@ class StopOnNonFinite(TrainerCallback):
         if not control.should_save:
             return
         control.should_log = True  # the loss is looked at in LogFile, and logs come before saves
-        for name, weight in model.named_parameters():
-            if weight.requires_grad and not weight.isfinite().all():
-                raise TrainingError(_not_finite(args, state, f"{name} is"))
+        bad = (
+            name
+            for name, weight in model.named_parameters()
+            if weight.requires_grad and not local_part(weight).isfinite().all()
+        )
+        # Of weights that are divided, each process sees its own part. All stop, or none would: the
+        # others would wait in the next step for those that did.
+        found = [name for name in gather_object([next(bad, None)]) if name]
+        if found:
+            raise TrainingError(_not_finite(args, state, f"{found[0]} is"))
 
 
 def _not_finite(args: TrainingArguments, state: TrainerState, what: str) -> str:

@@ -13,7 +13,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    model_validator,
+)
 
 from star_tvr.extras import require
 from star_tvr.scenes.errors import ConfigError
@@ -28,6 +35,7 @@ from star_tvr.scenes.settings import (
     refuse,
 )
 from star_tvr.schemas.config import merge, parse_override, read_yaml
+from star_tvr.training.grpo_losses import check_loss
 from star_tvr.training.rewards import Matching, Reward, resolve_reward
 
 
@@ -53,6 +61,9 @@ Kind = Literal["sft", "grpo"]
 
 STAGES: Mapping[str, Kind] = {"cold-start": "sft", "grpo": "grpo"}
 """The blocks of a configuration with two stages, in the order in which they are run."""
+
+FRESH_FOLDER, FRESH_SPLIT = "fresh", "fresh/train"
+"""Where fresh data are put in the folder of a run, and what their only split is called."""
 
 TINY = ("tiny", "tiny-idefics3", "tiny-64", "small-64")
 """Models that are built on the spot, see `training.tiny_models`."""
@@ -101,7 +112,14 @@ class Lora(Settings):
     """The update is scaled by alpha / r."""
     targets: str | tuple[str, ...] | None = None
     """Names of modules, or a regular expression over their full names; null is every linear layer
-    of the language model, leaving the vision tower as it is."""
+    of the language model, and of the vision tower where `vision_tower` is `trained`."""
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Share of the inputs of the adapters that is set to 0 while they learn."""
+    rslora: Flag = False
+    """Scale by alpha / sqrt(r) instead, so that large ranks learn as fast (arXiv 2312.03732)."""
+    dora: Flag = False
+    """Learn lengths and directions of the weights apart (DoRA, arXiv 2402.09353): nearer to
+    training all weights at small ranks, and slower."""
 
 
 class ExtraRewards(Settings):
@@ -189,7 +207,7 @@ class RowsConfig(Settings):
     views: Literal["split", "same", "cross", "all"] = "split"
     """`split` takes the split's own pairs; `all` every pair of an initial and a final camera that
     the samples of the split have; `same` those of all that show one view twice; `cross` the
-    others."""
+    others. Fresh data have no split: there `split` is as `all`."""
     order: Literal["random", "easy-first", "stored"] = "random"
     """`random`, anew in every epoch; `easy-first`, by difficulty, in random order among equals;
     `stored`, as in the split."""
@@ -205,8 +223,53 @@ class RowsConfig(Settings):
     the next 200 rows, and the files in random order."""
 
 
+class FreshConfig(Settings):
+    """Data that are rendered while they are trained on: every question is new."""
+
+    config: str = "star"
+    """Preset or file of the data's configuration."""
+    set: tuple[str, ...] = ()
+    """Changes to it, `key=value`."""
+    seed: Annotated[Integer, Field(ge=0)]
+    """Seed of the data."""
+    executor: Literal["local", "ray", "none"] = "local"
+    """Who renders: processes here, a Ray cluster, or, with `none`, somebody who has started
+    `tvr render FOLDER --ahead N` on the same folder."""
+    workers: Count | None = None
+    """Blender processes or actors; null is as many as there is room for."""
+    address: str | None = None
+    """Of a running Ray cluster."""
+    device: Literal["auto", "cpu", "optix", "cuda", "hip", "oneapi", "metal"] = "cpu"
+    """What Cycles renders on."""
+    ahead: Count = 512
+    """Samples that are there, at most, beyond those that are used up."""
+    keep: Literal[0, "all"] = 0
+    """`0` deletes samples that are used up; `all` keeps them, as an ordinary data set."""
+    schedule: Literal["uniform", "aim", "levels", "easy-first"] = "uniform"
+    """Which scenes: `uniform`, all alike; `aim`, more of those that the policy answers right now
+    and then; `levels`, by number of changes and objects, the next one once the highest is mastered;
+    `easy-first`, all levels one after the other."""
+    every: Count = 10
+    """Steps after which `aim` and `levels` decide anew."""
+    pairs: Count = 1
+    """Questions about each sample, from different cameras, one after the other."""
+    patience: Positive = 60.0
+    """Seconds after which a renderer that shows no sign of life is given up."""
+    held_out: tuple[Folder, ...] = ()
+    """Data sets that will test what is trained; one that shares scenes is refused."""
+
+
+def _stored_or_fresh(schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema that fresh data take the place of stored ones."""
+    stored = ["dataset", "split"]
+    schema["required"] = [key for key in schema["required"] if key not in stored]
+    schema["anyOf"] = [{"required": stored}, {"required": ["fresh"]}]
+
+
 class TrainSettings(Settings):
     """The keys of a configuration of training that are this project's own."""
+
+    model_config = ConfigDict(json_schema_extra=_stored_or_fresh)
 
     model: Annotated[str, Field(min_length=1)]
     """A folder, a name on the hub, or a model that is built on the spot: tiny, tiny-idefics3,
@@ -216,13 +279,22 @@ class TrainSettings(Settings):
     allow_download: Flag = False
     """Whether the hub may be asked for the model."""
     dataset: Folder
-    """Folder of the data set, or of its export in parquet."""
+    """Folder of the data set, or of its export in parquet; with `fresh` where the data are put,
+    by default `output_dir`/fresh."""
     split: Annotated[str, AfterValidator(_scheme_and_name)]
-    """Such as `cross-view/train`."""
+    """Such as `cross-view/train`; left out with `fresh`."""
+    fresh: FreshConfig | None = None
+    """Data that are rendered meanwhile, in place of those of a `split`; null for none."""
     output_dir: Folder
     """Folder of the run."""
     lora: Lora | None = None
     """Adapters to be trained; null trains all weights, or `adapter`."""
+    vision_tower: Literal["frozen", "trained"] | None = None
+    """Whether the vision tower and its projection into the language model are trained, too; null is
+    `frozen` with adapters and `trained` with all weights."""
+    quantization: Literal["4bit", "8bit"] | None = None
+    """Hold the language model's weights below the adapters in 4 bits (NF4: QLoRA, arXiv 2305.14314)
+    or 8; needs bitsandbytes."""
     reward: RewardConfig = RewardConfig()
     """What GRPO maximises."""
     prompt: PromptConfig = PromptConfig()
@@ -233,6 +305,16 @@ class TrainSettings(Settings):
     """Which questions are asked, and when."""
     processor: Processor = {}
     """Arguments of the model's processor that say how pictures are scaled, such as `max_pixels`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_of_fresh_data(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("fresh") is None:
+            return values
+        if values.get("split", FRESH_SPLIT) != FRESH_SPLIT:
+            refuse("split", "leave it out: fresh data have none, rows.views says what is asked")
+        folder = f"{values.get('output_dir', '')}/{FRESH_FOLDER}"
+        return {"dataset": folder, **values, "split": FRESH_SPLIT}
 
 
 class ModelInput(Settings):
@@ -262,6 +344,10 @@ class TrainConfig(TrainSettings):
         document = super().to_json()
         for key in ("kind", "source", "trainer", "completion" if self.kind == "grpo" else "reward"):
             del document[key]
+        if self.fresh is not None:
+            del document["split"]
+            if self.dataset == self.output_dir / FRESH_FOLDER:
+                del document["dataset"]  # wherever the run is
         return document | self.trainer
 
 
@@ -346,9 +432,21 @@ def load_stages(kind: Kind, path: str | Path, overrides: Iterable[str] = ()) -> 
         if stages and not {"model", "adapter"} & block.keys():
             merged |= _continued(stages[-1])
         stages.append(resolve(its_kind, merged, f"{source}: {name}"))
+    if len(stages) == 2 and _same_stream(*stages):
+        raise ConfigError(
+            f"{source}: fresh.seed: both stages would ask about the same scenes; give each a seed "
+            "of its own, in its block"
+        )
     if not stages:
         raise ConfigError(f"{source}: cold-start: there is no such block to run by tvr train sft")
     return stages
+
+
+def _same_stream(first: TrainConfig, second: TrainConfig) -> bool:
+    """Whether two stages render the same scenes."""
+    keys = {"config", "set", "seed"}
+    one, other = (stage.fresh and stage.fresh.model_dump(include=keys) for stage in (first, second))
+    return one is not None and one == other
 
 
 def _continued(first: TrainConfig) -> dict[str, Any]:
@@ -389,9 +487,32 @@ def resolve(kind: Kind, document: Mapping[str, Any], source: str) -> TrainConfig
     if trainer["shuffle_dataset"] or trainer["train_sampling_strategy"] != "sequential":
         raise ConfigError(f"{source}: shuffle_dataset: leave it out; rows.order says the order")
     config = TrainConfig.parse({**ours, "kind": kind, "source": source, "trainer": trainer}, source)
-    if config.lora is not None and config.adapter is not None:
-        raise ConfigError(f"{source}: lora: leave it out, the adapter has its own")
+    try:
+        _check_trained(config)
+        if kind == "grpo":
+            check_loss(trainer, 2 + sum(w > 0 for w in config.reward.extra.to_json().values()))
+    except ConfigError as problem:
+        raise ConfigError(f"{source}: {problem}") from None
     return config
+
+
+def _check_trained(config: TrainConfig) -> None:
+    """Refuse keys that say two things about what is trained. Raises ConfigError."""
+    if config.lora is not None and config.adapter is not None:
+        raise ConfigError("lora: leave it out, the adapter has its own")
+    if config.vision_tower is not None and config.adapter is not None:
+        raise ConfigError("vision_tower: leave it out, the adapter says which layers it adapts")
+    if config.vision_tower is not None and config.lora is not None and config.lora.targets:
+        raise ConfigError("vision_tower: leave it out, lora.targets says which layers are adapted")
+    if "quantization_config" in (config.trainer.get("model_init_kwargs") or {}):
+        raise ConfigError("model_init_kwargs.quantization_config: write quantization: 4bit instead")
+    if config.quantization is not None:
+        if config.lora is None and config.adapter is None:
+            raise ConfigError(
+                "quantization: weights of a few bits cannot be trained; add lora, for adapters on "
+                "top of them"
+            )
+        require("quantization", "bitsandbytes")
 
 
 def cuda_available() -> bool:
@@ -399,6 +520,13 @@ def cuda_available() -> bool:
     import torch
 
     return bool(torch.cuda.is_available())
+
+
+def count_gpus() -> int:
+    """How many GPUs PyTorch sees."""
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _class(kind: Kind) -> Any:

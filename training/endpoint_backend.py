@@ -4,8 +4,6 @@ The key comes from the environment, goes into the requests, and is kept out of e
 """
 
 import asyncio
-import base64
-import io
 import json
 import os
 import random
@@ -17,12 +15,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from PIL import Image
-
 from star_tvr.scenes.errors import ConfigError, ParameterError, TvrError
 from star_tvr.training.backends import Decoding, Question, Response
 from star_tvr.training.config import ModelInput
-from star_tvr.training.prompts import Message, with_images
+from star_tvr.training.prompts import wire_messages, with_images
 from star_tvr.training.rows import RowReader
 from star_tvr.training.run_folder import stored_input
 
@@ -342,28 +338,6 @@ class Client:
 def api_key() -> str:
     """The key in the environment, or NO_KEY."""
     return os.environ.get(KEY, "").strip() or NO_KEY
-
-
-def wire_messages(messages: Sequence[Message]) -> list[Message]:
-    """Messages as the chat API has them; images become PNG data URLs, where they stand."""
-    wired = []
-    for message in messages:
-        content = [
-            {"type": "image_url", "image_url": {"url": data_url(part["image"])}}
-            if part["type"] == "image"
-            else part
-            for part in message["content"]
-        ]
-        text_only = len(content) == 1 and content[0]["type"] == "text"
-        wired.append({**message, "content": content[0]["text"] if text_only else content})
-    return wired
-
-
-def data_url(image: Image.Image) -> str:
-    """An image as a PNG in a URL; no value of a pixel is lost."""
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def read_completion(text: str) -> str:

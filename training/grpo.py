@@ -14,9 +14,10 @@ from star_tvr.schemas.dataset import Dataset
 from star_tvr.training import sft
 from star_tvr.training.checks import check_config
 from star_tvr.training.config import TrainConfig, load_stages
-from star_tvr.training.initial_model import load_initial_model
+from star_tvr.training.fresh_renderer import Feeding
+from star_tvr.training.initial_model import free_models, load_initial_model
 from star_tvr.training.launch import run_from_command_line
-from star_tvr.training.models import lora_config
+from star_tvr.training.models import adapters_to_train
 from star_tvr.training.reward_logging import with_answer_statistics
 from star_tvr.training.rewards import RewardFunction, accuracy_reward, format_reward
 from star_tvr.training.rows import row_reader
@@ -24,6 +25,7 @@ from star_tvr.training.run_folder import close_run, lock_run, open_run
 from star_tvr.training.scene_rewards import extra_rewards
 from star_tvr.training.training_rows import training_rows
 from star_tvr.training.trl_arguments import trainer_arguments
+from star_tvr.training.vllm_prompts import read_as_scored
 
 if TYPE_CHECKING:
     from trl import GRPOConfig, SFTConfig
@@ -47,6 +49,7 @@ def run(config_path: str | Path, overrides: Iterable[str] = ()) -> Path:
         trainer_arguments(stage)
     for stage in stages:
         folder = sft.train(stage) if stage.kind == "sft" else train(stage)
+        free_models()
     return folder
 
 
@@ -55,27 +58,32 @@ def train(config: TrainConfig) -> Path:
     # What can be refused is refused here; nothing is written yet.
     dataset = check_config(config)
     args = trainer_arguments(config)
-    with lock_run(config, args):
-        return _train(config, dataset, args)
+    with lock_run(config, args), Feeding(config, dataset, args) as feeding:
+        return _train(config, dataset, args, feeding)
 
 
-def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig") -> Path:
+def _train(
+    config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig", feeding: Feeding
+) -> Path:
     """Train, in a folder that nobody else writes to."""
     with args.main_process_first(desc="opening the run"):
-        begun = open_run(config, dataset)
+        begun = open_run(config, dataset, args.world_size)
     if begun.done:
         return config.output_dir
 
+    with args.main_process_first(desc="beginning to render"):
+        feeding.begin(begun.checkpoint)
     # The rows are planned now and read when they are used.
     rows = training_rows(config, dataset, args)
     model, processor = load_initial_model(config, dataset.world, args, begun.checkpoint)
-    rewards = reward_functions(config, dataset)
+    rewards = feeding.listen(reward_functions(config, dataset))
 
     # These take seconds, which a configuration that is refused should not.
     from trl import GRPOTrainer
 
     from star_tvr.training.callbacks import add_callbacks
     from star_tvr.training.full_disk import explain_full_disk
+    from star_tvr.training.sharding import gather_output_layer
 
     trainer = GRPOTrainer(
         model=model,
@@ -83,9 +91,13 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
         train_dataset=rows,
         reward_funcs=rewards,
         processing_class=processor,
-        peft_config=None if config.lora is None else lora_config(model, config.lora),
+        peft_config=adapters_to_train(config, model),
     )
+    if args.use_vllm:
+        read_as_scored(trainer, config.processor)
+    gather_output_layer(trainer)
     add_callbacks(trainer, config)
+    feeding.follow(trainer)
     with explain_full_disk(trainer):
         trainer.train(resume_from_checkpoint=begun.checkpoint and str(begun.checkpoint))
         trainer.save_model()

@@ -3,6 +3,7 @@
 Nothing here knows what the task is. torch and transformers are imported inside the functions.
 """
 
+import json
 import os
 import re
 import warnings
@@ -13,13 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from star_tvr.scenes.errors import ConfigError, DataError, TvrError
 from star_tvr.schemas.files import open_file
-from star_tvr.training.config import Lora, Processor
+from star_tvr.training.config import Lora, Processor, TrainConfig
 from star_tvr.training.errors import ModelError
 from star_tvr.training.weights import refuse_misfit, refuse_non_finite
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
-    from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
+    from torch.nn import Parameter
+    from transformers import (
+        BitsAndBytesConfig,
+        PretrainedConfig,
+        PreTrainedModel,
+        ProcessorMixin,
+    )
 
 
 def quiet_libraries() -> None:
@@ -147,7 +154,8 @@ def load_processor(
     """The processor of a model, padding on the left. Works without torchvision.
 
     Processors that can also read videos need torchvision for that. There are no videos here, so
-    they are loaded without that part, everywhere in the same way.
+    they are loaded without that part, everywhere in the same way; its settings are kept and stored
+    again, since others who open what is trained here ask for them.
 
     Args:
         model: a folder, or a name on the hub.
@@ -162,6 +170,7 @@ def load_processor(
         PROCESSOR_MAPPING_NAMES,
         processor_class_from_name,
     )
+    from transformers.models.auto.video_processing_auto import get_video_processor_config
 
     where = f"model: the processor of {model}"
     with reading(where):
@@ -172,6 +181,10 @@ def load_processor(
         if base is not None and "video_processor" in base.get_attributes():
             loader = without_video(base)
         processor = loader.from_pretrained(model, **dict(options or {}), **_hub(allow_download))
+        if loader is not AutoProcessor:
+            processor.video_settings = get_video_processor_config(
+                model, local_files_only=not allow_download
+            )
     if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "image_processor"):
         raise ModelError(
             f"model: {model} has a tokenizer but no image processor, so it would never see the "
@@ -193,7 +206,13 @@ def load_processor(
 
 
 def without_video(base: type["ProcessorMixin"]) -> type["ProcessorMixin"]:
-    """The same processor class, under the same name, without its video part."""
+    """The same processor class, under the same name, without its video part.
+
+    Its attribute `video_settings` is what `save_pretrained` writes of that part: the settings of
+    the model it came from, or, where that has none, those of the pictures, which the published
+    Qwen2.5-VL has for both.
+    """
+    from transformers.utils import VIDEO_PROCESSOR_NAME
 
     class WithoutVideo(base):
         def __init__(
@@ -203,9 +222,18 @@ def without_video(base: type["ProcessorMixin"]) -> type["ProcessorMixin"]:
             chat_template: str | None = None,
             **options: Any,
         ) -> None:
+            options.pop("video_processor", None)  # where its settings stand among the others
             super().__init__(
                 image_processor, tokenizer, None, chat_template=chat_template, **options
             )
+            self.video_settings: dict[str, Any] = {}
+
+        def save_pretrained(self, save_directory: str | Path, **options: Any) -> list[str]:
+            written = super().save_pretrained(save_directory, **options)
+            settings = self.video_settings or self.image_processor.to_dict()
+            path = Path(save_directory, VIDEO_PROCESSOR_NAME)
+            path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+            return [*written, str(path)]
 
     WithoutVideo.__name__ = WithoutVideo.__qualname__ = base.__name__
     return WithoutVideo
@@ -236,8 +264,17 @@ def load_model(
     return loaded
 
 
-def load_adapter(base: "PreTrainedModel", folder: str, trainable: bool) -> "PeftModel":
+def load_adapter(
+    base: "PreTrainedModel", folder: str, trainable: bool, float32: bool = True
+) -> "PeftModel":
     """The model with a stored LoRA adapter on it.
+
+    Args:
+        base: the model.
+        folder: of the adapter.
+        trainable: whether it is to go on being trained.
+        float32: whether an adapter in half precision is raised to float32; otherwise it has the
+            precision of the model.
 
     Raises:
         ConfigError: a file in it cannot be read.
@@ -256,23 +293,41 @@ def load_adapter(base: "PreTrainedModel", folder: str, trainable: bool) -> "Peft
             raise ModelError(f"{where}: is not a plain LoRA adapter; only those are read")
         config.inference_mode = not trainable
         config.base_model_name_or_path = base.name_or_path
-        model = get_peft_model(base, config)
-        found = model.load_adapter(folder, "default", is_trainable=trainable)
+        model = get_peft_model(base, config, autocast_adapter_dtype=float32)
+        found = model.load_adapter(
+            folder, "default", is_trainable=trainable, autocast_adapter_dtype=float32
+        )
         weights = get_peft_model_state_dict(model)
     refuse_misfit(where, found.missing_keys, found.unexpected_keys)
     refuse_non_finite(where, weights)
     return model
 
 
-def lora_config(model: "PreTrainedModel", lora: Lora) -> "LoraConfig":
+def adapters_to_train(config: TrainConfig, model: "PreTrainedModel") -> "LoraConfig | None":
+    """The adapters that a run adds to its model; None if it trains something else."""
+    if config.lora is None:
+        return None
+    return lora_config(model, config.lora, config.vision_tower == "trained")
+
+
+def lora_config(model: "PreTrainedModel", lora: Lora, vision: bool = False) -> "LoraConfig":
     """Peft's description of the adapters to add to `model`.
+
+    Args:
+        model: loaded, or its skeleton.
+        lora: the configuration's block.
+        vision: whether the vision tower gets adapters, too, where `lora.targets` names no layers.
 
     Raises:
         ConfigError: `targets` names no layer of the model.
     """
     from peft import LoraConfig
 
-    targets = lora.targets if lora.targets is not None else language_layers(model)
+    targets = lora.targets
+    if targets is None:
+        targets = language_layers(model)
+        if vision:
+            targets = f"{targets}|{vision_layers(model)}"
     if targets != "all-linear" and not any(
         re.fullmatch(targets, name) if isinstance(targets, str) else _ends(name, targets)
         for name, _ in model.named_modules()
@@ -282,6 +337,9 @@ def lora_config(model: "PreTrainedModel", lora: Lora) -> "LoraConfig":
         task_type="CAUSAL_LM",
         r=lora.r,
         lora_alpha=lora.alpha,  # any number works, though peft says int
+        lora_dropout=lora.dropout,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
         target_modules=targets if isinstance(targets, str) else list(targets),
     )
 
@@ -292,12 +350,86 @@ def language_layers(model: "PreTrainedModel") -> str:
     Raises:
         ConfigError: the model's layers have unusual names, so that targets must be spelled out.
     """
-    decoder = model.get_decoder()
-    prefix = next((name for name, module in model.named_modules() if module is decoder), "")
+    prefix = decoder_name(model)
     pattern = rf"{re.escape(prefix)}\..*\.(q|k|v|o|gate|up|down)_proj"
     if not prefix or not any(re.fullmatch(pattern, name) for name, _ in model.named_modules()):
         raise ConfigError("lora.targets: name the layers to adapt; this model's are unusual")
     return pattern
+
+
+def vision_layers(model: "PreTrainedModel") -> str:
+    """A regular expression for the linear layers of the vision tower and its projection."""
+    from torch.nn import Linear
+
+    head = model.get_output_embeddings()
+    names = [
+        re.sub(r"\\\.\d+(?=\\)", r"\\.\\d+", re.escape(name))
+        for name, module in model.named_modules()
+        if isinstance(module, Linear) and module is not head and not in_decoder(model, name)
+    ]
+    return "|".join(dict.fromkeys(names))
+
+
+def vision_parameters(model: "PreTrainedModel") -> "Iterator[Parameter]":
+    """The weights that are neither the language model's nor those of its output layer."""
+    head = model.get_output_embeddings()
+    heads = set() if head is None else {id(weight) for weight in head.parameters()}
+    for name, weight in model.named_parameters():
+        if id(weight) not in heads and not in_decoder(model, name):
+            yield weight
+
+
+def decoder_name(model: "PreTrainedModel") -> str:
+    """The full name of the language model within a vision-language model; empty if it has none."""
+    decoder = model.get_decoder()
+    return next((name for name, module in model.named_modules() if module is decoder), "")
+
+
+def in_decoder(model: "PreTrainedModel", name: str) -> bool:
+    """Whether a module or weight of this full name belongs to the language model."""
+    return name.startswith(f"{decoder_name(model)}.")
+
+
+def build_skeleton(config: "PretrainedConfig", **options: Any) -> "PreTrainedModel":
+    """A model without values: all its modules, with weights on PyTorch's device `meta`.
+
+    Args:
+        config: of the model.
+        options: such as `dtype` and `attn_implementation`.
+    """
+    import torch
+    from transformers import AutoModelForImageTextToText
+    from transformers.initialization import no_init_weights
+
+    with torch.device("meta"), no_init_weights():
+        return AutoModelForImageTextToText.from_config(config, **options)
+
+
+def quantization_config(
+    config: "PretrainedConfig", bits: str, dtype: str = "bfloat16"
+) -> "BitsAndBytesConfig":
+    """How bitsandbytes holds the language model's linear layers, and no others.
+
+    The vision tower keeps its precision: what is asked about are details of pictures.
+
+    Args:
+        config: of the model.
+        bits: `4bit`: NF4 with its scales quantized again, as in QLoRA (arXiv 2305.14314); or
+            `8bit`: LLM.int8().
+        dtype: in which 4 bits are computed with.
+    """
+    from transformers import BitsAndBytesConfig
+
+    others = rf"(?!{re.escape(decoder_name(build_skeleton(config)))}\.).*"
+    if bits == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=[others])
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=[others],
+    )
 
 
 def _ends(name: str, targets: tuple[str, ...]) -> bool:

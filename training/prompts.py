@@ -16,6 +16,7 @@ from star_tvr.scenes.language import object_words
 from star_tvr.scenes.states import SceneObject
 from star_tvr.scenes.visibility import REFERENCE_PIXELS
 from star_tvr.scenes.world import World
+from star_tvr.schemas.pictures import data_url
 from star_tvr.schemas.records import Pair, Sample
 from star_tvr.training.config import Order, PromptConfig
 
@@ -295,6 +296,35 @@ def with_images(messages: Sequence[Message], images: Sequence[Any]) -> list[Mess
     if left:
         raise ValueError("more images than image placeholders")
     return filled
+
+
+def wire_messages(messages: Sequence[Message]) -> list[Message]:
+    """Messages as the chat API has them; images become PNG data URLs, where they stand."""
+    wired = []
+    for message in messages:
+        content = [
+            {"type": "image_url", "image_url": {"url": data_url(part["image"])}}
+            if part["type"] == "image"
+            else part
+            for part in message["content"]
+        ]
+        text_only = len(content) == 1 and content[0]["type"] == "text"
+        wired.append({**message, "content": content[0]["text"] if text_only else content})
+    return wired
+
+
+def flat_messages(messages: Sequence[Message]) -> list[Message]:
+    """The messages as plain text, with `<image>` where an image goes."""
+    return [
+        {
+            "role": message["role"],
+            "content": "\n".join(
+                "<image>" if part["type"] == "image" else part["text"]
+                for part in message["content"]
+            ),
+        }
+        for message in messages
+    ]
 
 
 def _text(text: str) -> Message:

@@ -3,7 +3,7 @@
 The reward of STAR-R1 (arXiv 2505.15804), its ablations, and Reason-RFT's tiers (arXiv 2503.20752)
 are nothing but values of `Reward`; docs/rewards.md gives the formula and its properties. For
 training there are functions in TRL's calling convention; the ones for other trainers are in
-integrations.py.
+integrations/.
 """
 
 import math
@@ -269,6 +269,26 @@ def _assign(pairs: list[Pair], count: int, wanted: int, saved: float) -> list[Pa
 RewardFunction = Callable[..., list[float | None]]
 """TRL's calling convention: `f(completions, **columns)`, one number or None for each completion."""
 
+TRUTH_COLUMNS = ("truth", "solution", "answer", "ground_truth")
+"""Columns that may hold the true answers; of several, the first one here counts."""
+
+
+def true_answers(columns: Mapping[str, Any]) -> Sequence[Truth | None]:
+    """The column of a data set with the true answers, under any name of `TRUTH_COLUMNS`.
+
+    >>> true_answers({"prompt": ["…"], "solution": ["2.color.cyan"]})
+    ['2.color.cyan']
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for name in TRUTH_COLUMNS:
+        if name in columns:
+            return columns[name]
+    raise ConfigError(
+        f"truth: the data set has no column of true answers; call it {' or '.join(TRUTH_COLUMNS)}"
+    )
+
 
 def format_reward(reward: str | Reward = "star") -> RewardFunction:
     """A TRL reward function for the form of completions. It is named `format_reward` in logs.
@@ -293,8 +313,8 @@ def format_reward(reward: str | Reward = "star") -> RewardFunction:
 def accuracy_reward(reward: str | Reward = "star") -> RewardFunction:
     """A TRL reward function for answers. It is named `accuracy_reward` in logs.
 
-    The data set's column `truth` holds the answer strings; where it is None the reward is None,
-    which TRL skips.
+    The data set's column `truth` (or another of `TRUTH_COLUMNS`) holds the answer strings; where it
+    is None the reward is None, which TRL skips.
 
     >>> accuracy_reward()(["<answer>2.color.cyan</answer>"], truth=["2.color.cyan"])
     [5.0]
@@ -304,12 +324,10 @@ def accuracy_reward(reward: str | Reward = "star") -> RewardFunction:
     """
     earned = resolve_reward(reward)
 
-    def accuracy_reward(
-        completions: Sequence[Any], truth: Sequence[Truth | None], **columns: Any
-    ) -> list[float | None]:
+    def accuracy_reward(completions: Sequence[Any], **columns: Any) -> list[float | None]:
         return [
             None if t is None else score(c, t, earned).accuracy
-            for c, t in zip(completions, truth, strict=True)
+            for c, t in zip(completions, true_answers(columns), strict=True)
         ]
 
     return accuracy_reward
@@ -327,12 +345,10 @@ def combined_reward(reward: str | Reward = "star") -> RewardFunction:
     """
     earned = resolve_reward(reward)
 
-    def combined_reward(
-        completions: Sequence[Any], truth: Sequence[Truth | None], **columns: Any
-    ) -> list[float | None]:
+    def combined_reward(completions: Sequence[Any], **columns: Any) -> list[float | None]:
         return [
             None if t is None else score(c, t, earned).total
-            for c, t in zip(completions, truth, strict=True)
+            for c, t in zip(completions, true_answers(columns), strict=True)
         ]
 
     return combined_reward

@@ -86,6 +86,11 @@ class RowReader:
             image_of(self.dataset, sample, state, camera)
         return facts_of(sample, pair, self.dataset.world, self.dataset.config)
 
+    def truth(self, pair: Pair, epoch: int = 0) -> str:
+        """The column `truth` of a row. Raises DataError, as `augmented`."""
+        plan = self.augmented(pair, epoch).sample.plan
+        return truth_text(with_equivalents(plan.initial, plan.transformations, self.dataset.world))
+
     def row(self, pair: Pair, epoch: int = 0) -> dict[str, Any]:
         """One row: prompt, images, truth, sample, initial, final, epoch and perhaps completion.
 

@@ -13,12 +13,13 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import yaml
 
@@ -41,6 +42,10 @@ GROWING = {
     *("logging_steps", "report_to", "allow_download", "output_dir", "log_completions"),
 }
 """Keys that may change between the parts of one run."""
+
+
+DIVIDED = {"per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation"}
+"""Keys that may change with the number of processes, as long as a step has as many rows."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +72,17 @@ def lock_run(config: TrainConfig, args: "TrainingArguments") -> Iterator[None]:
         yield
 
 
-def open_run(config: TrainConfig, dataset: Dataset) -> ResumePoint:
+def open_run(config: TrainConfig, dataset: Dataset, processes: int = 1) -> ResumePoint:
     """Look at a run's folder, or begin it. Checkpoints that were cut off are removed.
 
+    Args:
+        config: of the run.
+        dataset: that it learns from.
+        processes: how many train together.
+
     Raises:
-        ConfigError: the folder belongs to a run with another configuration.
+        ConfigError: the folder belongs to a run with another configuration, or its checkpoint
+            is of a number of processes that cannot go on as this one.
     """
     folder, name = config.output_dir, f"{config.source}: output_dir"
     stored = folder / "config.yaml"
@@ -81,14 +92,53 @@ def open_run(config: TrainConfig, dataset: Dataset) -> ResumePoint:
         old = _stored_config(stored)
         # The kind comes first: with another one nearly every key differs.
         refuse_other(folder, {"kind": old["kind"]}, {"kind": config.kind}, name=name)
-        refuse_other(folder, old, new, GROWING, name)
+        before = read_run(folder).processes or processes
+        may_differ = GROWING if before == processes else GROWING | DIVIDED
+        refuse_other(folder, old, new, may_differ, name)
         same_length = all(old.get(k) == new.get(k) for k in ("max_steps", "num_train_epochs"))
         done = same_length and read_run(folder).status == "done"
+        checkpoint = None if done else last_checkpoint(folder)
+        if checkpoint is not None and before != processes:
+            _refuse_other_batch(checkpoint, old, new, before, processes, name)
     folder.mkdir(parents=True, exist_ok=True)
     if not done:
         write_whole(stored, yaml.safe_dump(new, sort_keys=False, allow_unicode=True))
-        write_run(folder, config, dataset, "started", 0)
+        write_run(folder, config, dataset, "started", 0, processes)
     return ResumePoint(last_checkpoint(folder), done)
+
+
+def _refuse_other_batch(
+    checkpoint: Path,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    before: int,
+    processes: int,
+    name: str,
+) -> None:
+    """Raise ConfigError unless a step has as many rows with another number of processes.
+
+    The trainer goes on behind the steps that were done, and would skip or repeat questions.
+    """
+    had, has = _rows_at_once(old, before), _rows_at_once(new, processes)
+    begun = f"{name}: {checkpoint} was trained by {before} processes, now there are {processes}"
+    for former, now, what in zip(had, has, ("a step has", "answers are made for"), strict=True):
+        if former != now:
+            raise ConfigError(
+                f"{begun}, so that {what} {now} rows instead of {former}; start {before}, or set "
+                "gradient_accumulation_steps so that it is as many"
+            )
+    if any(checkpoint.glob("global_step*")):
+        raise ConfigError(f"{begun}, which DeepSpeed cannot go on with; start {before}")
+    if processes == 1 and any(checkpoint.glob("pytorch_model_fsdp*")):
+        raise ConfigError(f"{begun}, but weights that FSDP stored need several; start {before}")
+
+
+def _rows_at_once(config: Mapping[str, Any], processes: int) -> tuple[int, int]:
+    """Rows that a step of all processes learns from, and that GRPO answers at once."""
+    size = config.get("per_device_train_batch_size", 8) * processes
+    steps = config.get("gradient_accumulation_steps", 1)
+    answered = config.get("generation_batch_size")
+    return size * steps, answered or size * (config.get("steps_per_generation") or steps)
 
 
 def _stored_config(path: Path) -> dict[str, Any]:
@@ -139,24 +189,41 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def _refuse_torn(checkpoint: Path, cure: str) -> None:
-    """Raise ConfigError for a file of a checkpoint that has lost its end or cannot be read."""
+    """Raise ConfigError for a file of a checkpoint that is damaged or cannot be read."""
     for path in sorted(checkpoint.glob("*")):
         if path.suffix in (".pt", ".pth", ".bin"):  # PyTorch's archives are zip files
             try:
                 with open_file(path) as file:
-                    whole = zipfile.is_zipfile(file)
+                    whole = _is_whole_archive(file)
             except DataError as problem:
                 raise ConfigError(f"{problem}; {cure}") from None
             if not whole:
                 raise ConfigError(f"{path}: is damaged; {cure}")
 
 
-def write_run(folder: Path, config: TrainConfig, dataset: Dataset, status: str, step: int) -> None:
+def _is_whole_archive(file: BinaryIO) -> bool:
+    """Whether every member of a zip file is there and has its checksum."""
+    try:
+        return zipfile.ZipFile(file).testzip() is None
+    # What zipfile raises for places, sizes and methods that make no sense.
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError):
+        return False
+
+
+def write_run(
+    folder: Path,
+    config: TrainConfig,
+    dataset: Dataset,
+    status: str,
+    step: int,
+    processes: int,
+) -> None:
     """Write `run.json`."""
     document = {
         "kind": config.kind,
         "status": status,
         "step": step,
+        "processes": processes,
         "model": base_model(config),
         "adapter": config.adapter,
         "trained_on": scenes_of_run(dataset, config.split, (base_model(config), config.adapter)),
@@ -169,7 +236,8 @@ def write_run(folder: Path, config: TrainConfig, dataset: Dataset, status: str, 
 def close_run(trainer: "Trainer", config: TrainConfig, dataset: Dataset) -> None:
     """Write down that a run is done."""
     if trainer.is_world_process_zero():
-        write_run(config.output_dir, config, dataset, "done", trainer.state.global_step)
+        step, processes = trainer.state.global_step, trainer.args.world_size
+        write_run(config.output_dir, config, dataset, "done", step, processes)
 
 
 def _own_version() -> str:

@@ -18,7 +18,7 @@ from star_tvr.scenes.transformations import Transformation, TripletError
 from star_tvr.schemas.config import load_config
 from star_tvr.training.answers import compose
 from star_tvr.training.baselines import SILENCE, enumeration
-from star_tvr.training.integrations import compute_score, verifiers_rewards
+from star_tvr.training.integrations.verl import compute_score
 from star_tvr.training.rewards import (
     PRESETS,
     Reward,
@@ -317,16 +317,6 @@ def test_trl_functions():
 def test_trl_lengths_must_agree():
     with pytest.raises(ValueError, match="shorter"):
         accuracy_reward()([RIGHT, RIGHT], truth=["2.color.cyan"])
-
-
-def test_verifiers_functions():
-    names = []
-    for function, expected in zip(verifiers_rewards("star"), (1, 5), strict=True):
-        call = {"prompt": [], "answer": "2.color.cyan", "state": {}, "task": "tvr", "info": {}}
-        assert function(completion=[{"role": "assistant", "content": RIGHT}], **call) == expected
-        assert function(completion=RIGHT, **call) == expected
-        names.append(function.__name__)
-    assert names == ["tvr_format", "tvr_accuracy"]
 
 
 def test_verl_function():

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from star_tvr.scenes.errors import ConfigError
-from star_tvr.training import callbacks, grpo, sft
+from star_tvr.training import callbacks, checks, grpo, sft, trl_arguments
 from star_tvr.training.checks import check_config
 from star_tvr.training.config import TINY, Lora, PromptConfig, load_stages, load_train_config
 from star_tvr.training.errors import TrainingError
 from star_tvr.training.initial_model import load_initial_model
+from star_tvr.training.models import lora_config
 from star_tvr.training.rows import RowReader
 from star_tvr.training.run_folder import last_checkpoint, open_run
 from star_tvr.training.training_rows import build_rows
@@ -109,7 +111,7 @@ def test_a_key_of_the_other_trainer(write_config):
         ),
         ({"processor": {"max_pixels": 3000}}, "64 x 48 = 3072 pixels, more than 3000; raise it"),
         ({"fp16": True, "bf16": False}, "fp16: needs a GPU"),
-        ({"use_vllm": True}, "use_vllm: needs a GPU"),
+        ({"use_vllm": True}, "use_vllm: vLLM is not installed"),
         pytest.param(
             {"use_cpu": False},
             "use_cpu: false asks for a GPU, but PyTorch sees none",
@@ -137,6 +139,21 @@ def test_a_tokenizer_alone_is_refused_before_any_weight_is_loaded(tiny, write_co
     with pytest.raises(ConfigError, match="config.yaml: model: .*processor") as info:
         grpo.run(write_config(model=str(model), num_generations=2))
     assert "\n" not in str(info.value)
+
+
+def test_several_gpus_and_one_process(write_config, monkeypatch):
+    """Here there are none, so what PyTorch says of them is put in its mouth."""
+    path = write_config(use_cpu=False, bf16=False)
+    monkeypatch.setattr(checks, "cuda_available", lambda: True)
+    monkeypatch.setattr(checks, "count_gpus", lambda: 8)
+    config = load_train_config("grpo", path)
+    with pytest.raises(ConfigError, match="sees 8 GPUs .* CUDA_VISIBLE_DEVICES=0 .*accelerate"):
+        check_config(config)
+    monkeypatch.setenv("LOCAL_RANK", "3")  # as a launcher does
+    check_config(config)
+    monkeypatch.delenv("LOCAL_RANK")
+    monkeypatch.setattr(checks, "count_gpus", lambda: 1)
+    check_config(config)
 
 
 def test_trl_itself_may_refuse(write_config):
@@ -189,10 +206,11 @@ def test_the_examples_are_valid(path, tmp_path):
 def test_the_launcher_configurations_are_valid(path):
     from accelerate.commands.config.config_args import ClusterConfig
 
-    # test_processes.py runs the one with FSDP; DeepSpeed needs a GPU.
+    # test_processes.py runs the ones with FSDP and DDP; DeepSpeed needs a GPU.
     config = ClusterConfig.from_yaml_file(path)
-    assert config.num_processes == 8
-    assert bool(config.fsdp_config) != bool(config.deepspeed_config)
+    assert config.num_processes == 8 * config.num_machines
+    kinds = {"MULTI_GPU": False, "FSDP": config.fsdp_config, "DEEPSPEED": config.deepspeed_config}
+    assert [kind for kind, block in kinds.items() if block] in ([], [config.distributed_type])
 
 
 # --- Runs --------------------------------------------------------------------------------------
@@ -379,6 +397,49 @@ def test_an_adapter_goes_on_being_trained(warm, write_config, tmp_path):
     assert "kl" in read_log(second)[0]
 
 
+class ZeRO3:
+    """What TrainingArguments say of DeepSpeed when it divides the weights, too."""
+
+    zero_stage = 3
+
+
+def test_a_stored_adapter_has_the_precision_that_trl_gives_a_fresh_one(
+    warm, write_config, dataset, tmp_path
+):
+    """float32 on a model in bfloat16; bfloat16 under ZeRO-3, which gathers both together."""
+    from trl import GRPOTrainer
+
+    config = load_train_config("grpo", write_config(model=str(warm("tiny")), bf16=True, **GRPO))
+    args = trainer_arguments(config)
+
+    def precisions(model):
+        return [
+            {w.dtype for w in model.parameters() if w.requires_grad == b} for b in (True, False)
+        ]
+
+    model, processor = load_initial_model(config, dataset.world, args)
+    adapters = lora_config(model, Lora(**GRPO["lora"]))
+    rewards = grpo.reward_functions(config, dataset)
+    rows = rows_of(dataset)
+    fresh = GRPOTrainer(
+        model, rewards, args, rows, processing_class=processor, peft_config=adapters
+    ).model
+    fresh.save_pretrained(tmp_path / "adapter")
+    config = config.model_copy(update={"lora": None, "adapter": str(tmp_path / "adapter")})
+    stored, _ = load_initial_model(config, dataset.world, args)
+    assert precisions(stored) == precisions(fresh) == [{torch.float32}, {torch.bfloat16}]
+    args.deepspeed_plugin = ZeRO3()
+    stored, _ = load_initial_model(config, dataset.world, args)
+    assert precisions(stored) == [{torch.bfloat16}, {torch.bfloat16}]
+
+
+def test_a_reference_adapter_is_refused_under_zero3(write_config, tmp_path, monkeypatch):
+    config = load_train_config("grpo", write_config(adapter=str(tmp_path), beta=0.1))
+    monkeypatch.setattr(trl_arguments, "uses_zero3", lambda _: True)
+    with pytest.raises(ConfigError, match="config.yaml: beta: 0.1 .* ZeRO-3 cannot gather"):
+        trainer_arguments(config)
+
+
 def test_a_finished_run_returns_at_once_and_can_be_made_longer(warm, write_config, monkeypatch):
     values = {"model": str(warm("tiny")), **GRPO, "max_steps": 1}
     folder = grpo.run(write_config(**values))
@@ -407,6 +468,7 @@ def test_a_run_of_all_weights_goes_on_from_its_weights(tiny, write_config, tmp_p
 
 HOLD = """
 import sys
+import weakref
 from pathlib import Path
 from star_tvr.schemas.locks import lock_folder
 with lock_folder(Path(sys.argv[1])):
@@ -454,6 +516,31 @@ def test_a_folder_belongs_to_one_configuration(write_config, dataset, tmp_path):
         )
 
 
+def test_another_number_of_processes_goes_on_with_the_same_batch(write_config, dataset, tmp_path):
+    def begun(processes, **values):
+        return open_run(load_train_config("grpo", write_config(**values)), dataset, processes)
+
+    begun(2, gradient_accumulation_steps=2)
+    begun(4, gradient_accumulation_steps=2)  # nothing was trained yet
+    checkpoint = tmp_path / "run" / "checkpoint-3"
+    checkpoint.mkdir()
+    (checkpoint / "trainer_state.json").write_text("{}")
+    begun(4, gradient_accumulation_steps=2)
+    with pytest.raises(ConfigError, match="by 4 processes, now there are 2, .* 32 rows instead of"):
+        begun(2, gradient_accumulation_steps=2)
+    with pytest.raises(ConfigError, match="answers are made for 32 rows instead of 64"):
+        begun(2, gradient_accumulation_steps=4, steps_per_generation=2)
+    assert begun(2, gradient_accumulation_steps=4).checkpoint == checkpoint
+    with pytest.raises(ConfigError, match="made with gradient_accumulation_steps = 4, now it is 8"):
+        begun(2, gradient_accumulation_steps=8)
+    (checkpoint / "pytorch_model_fsdp_0").mkdir()
+    with pytest.raises(ConfigError, match="FSDP stored need several; start 2"):
+        begun(1, gradient_accumulation_steps=8)
+    (checkpoint / "global_step3").mkdir()
+    with pytest.raises(ConfigError, match="which DeepSpeed cannot go on with; start 2"):
+        begun(4, gradient_accumulation_steps=2)
+
+
 def test_a_checkpoint_that_was_cut_off_is_removed(tmp_path):
     for step, state in [(2, "{}"), (10, "{}"), (12, '{"global'), (14, None)]:
         folder = tmp_path / f"checkpoint-{step}"
@@ -486,8 +573,13 @@ def test_a_checkpoint_that_was_not_cut_off_is_kept(tmp_path, capsys):
         assert path.is_dir()
         path.rmdir()
         path.write_text("{}")
-    with pytest.raises(ConfigError, match="checkpoint-4/optimizer.pt: is damaged; mend that, or"):
-        last_checkpoint(tmp_path)
+    torch.save({"step": torch.ones(1000)}, path)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
+    whole = path.read_bytes()
+    for torn in (b"{}", whole[:-9], whole[:2000] + b"?" + whole[2001:], whole[:60] + whole[64:]):
+        path.write_bytes(torn)
+        with pytest.raises(ConfigError, match="4/optimizer.pt: is damaged; mend that, or"):
+            last_checkpoint(tmp_path)
     (tmp_path / "checkpoint-4").rename(tmp_path / "x")
     (tmp_path / "checkpoint-4").symlink_to(tmp_path / "x")
     (tmp_path / "x" / STATE).unlink()
@@ -513,8 +605,8 @@ class Deadly(callbacks.LogFile):
         super().on_log(args, state, control, **rest)
         reached(self.path.parent, state.global_step)
 
-def deadly(folder, config, dataset, status, step):
-    write_run(folder, config, dataset, status, step)
+def deadly(folder, config, dataset, status, *rest):
+    write_run(folder, config, dataset, status, *rest)
     reached(folder, status)
 
 callbacks.LogFile, run_folder.write_run = Deadly, deadly
@@ -594,8 +686,8 @@ def test_weights_that_are_no_numbers_are_never_stored(warm, write_config, monkey
                 with torch.no_grad():
                     next(model.parameters()).fill_(float("nan"))
 
-    monkeypatch.setattr(callbacks, "LogFile", Poison)
     values = {"model": str(warm("tiny")), **SFT, "max_steps": 6, "logging_steps": 100}
+    monkeypatch.setattr(callbacks, "LogFile", Poison)
     with pytest.raises(TrainingError, match="at step 4; .*; checkpoint-2 holds the last sound"):
         sft.run(write_config(**values, save_steps=2))
     folder = Path(load_train_config("sft", write_config(**values)).output_dir)
@@ -648,6 +740,23 @@ def test_two_stages(tiny, write_config, tmp_path, lora):
     expected = (str(first), None) if lora is None else (str(first / "base"), str(first))
     assert (run["model"], run["adapter"]) == expected
     assert json.loads((first / "run.json").read_text())["step"] == 2
+
+
+def test_the_first_model_is_gone_before_the_second_is_loaded(tiny, write_config, monkeypatch):
+    first = []
+
+    def load_first(*arguments):
+        loaded = load_initial_model(*arguments)
+        first.extend(weakref.ref(weight) for weight in loaded[0].parameters())
+        return loaded
+
+    def load_second(*arguments):
+        assert first and not any(weight() is not None for weight in first)
+        return load_initial_model(*arguments)
+
+    monkeypatch.setattr(sft, "load_initial_model", load_first)
+    monkeypatch.setattr(grpo, "load_initial_model", load_second)
+    assert grpo.run(write_config(**STAGED)).name == "grpo"
 
 
 def test_the_second_stage_is_checked_before_the_first_begins(write_config, tmp_path):

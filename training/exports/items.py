@@ -14,7 +14,7 @@ from star_tvr.schemas.records import Image, Pair, Sample
 from star_tvr.training.answers import truth_text
 from star_tvr.training.config import PromptConfig
 from star_tvr.training.images import read_picture
-from star_tvr.training.prompts import Message, build_prompt
+from star_tvr.training.prompts import Message, build_prompt, flat_messages
 
 
 @dataclass(frozen=True)
@@ -156,16 +156,9 @@ def mask(dataset: Dataset, sample: Sample, image: Image) -> bytes | None:
 
 def flat_prompt(dataset: Dataset, item: ExportItem, prompt: PromptConfig) -> list[Message]:
     """The question as messages of plain text, with `<image>` where an image goes."""
-    messages = build_prompt(item.sample, item.pair, dataset.world, dataset.config, prompt)
-    return [
-        {
-            "role": m["role"],
-            "content": "\n".join(
-                "<image>" if part["type"] == "image" else part["text"] for part in m["content"]
-            ),
-        }
-        for m in messages
-    ]
+    return flat_messages(
+        build_prompt(item.sample, item.pair, dataset.world, dataset.config, prompt)
+    )
 
 
 def record(dataset: Dataset, item: ExportItem, prompt: PromptConfig) -> dict[str, Any]:
