@@ -58,8 +58,11 @@ opaque and for clear materials, which also have the color of what is behind them
 HALF = 0.5
 """Visibility from which the look of an object is judged; less of it can lie in one reflection."""
 
-PALE = 0.1
+PALE = 0.06
 """White for each part of its color that a quarter of an opaque object's pixels stay below."""
+
+GRAY = 0.15
+"""Range of the channels of what counts as gray, linear, for the largest of them."""
 
 COLORFUL = 0.05
 """Range of the channels, linear, of colors that white changes."""
@@ -224,11 +227,12 @@ def _judge_colors(
 def _judge_materials(sample: Sample, world: World, pictures: Pictures) -> Iterator[Judgement]:
     """What is paler than its color in every picture of a state is clear: it shows the ground.
 
-    Nothing else about a material is judged: what tells rubber from metal are highlights, which
-    neighbours hide; and before something of its own color glass is as full of it as they are.
+    That takes gray surroundings. Nothing else about a material is judged: what tells rubber from
+    metal are highlights, which neighbours hide; and before something of its own color glass is as
+    full of it as they are.
     """
     for state in ("initial", "final"):
-        shown = [(k, *v) for k, v in pictures.items() if k[0] == state]
+        shown = [(k, *v) for k, v in pictures.items() if k[0] == state and _is_gray(*v)]
         for obj in getattr(sample.plan, state):
             color = _linear(np.array(world.colors[obj.color], dtype=float))
             material = world.materials[obj.material]
@@ -247,6 +251,12 @@ def _judge_materials(sample: Sample, world: World, pictures: Pictures) -> Iterat
                     min(quarters) / PALE,
                     f"is {obj.material}, but it looks clear in all pictures",
                 )
+
+
+def _is_gray(image: Bytes, mask: Bytes) -> bool:
+    """Whether the surroundings of the objects are."""
+    around = np.median(_linear(image[mask == 0].astype(float).reshape(-1, 3)), axis=0)
+    return bool(np.ptp(around) <= GRAY * around.max())
 
 
 def _visibility(sample: Sample, key: tuple[str, str]) -> dict[int, float]:
