@@ -6,7 +6,7 @@ JOBS ?= 2
 TIMES ?= 5
 INPUTS ?= 20000
 
-.PHONY: help setup setup-tests demo proof test test-under-load fuzz audit lint format bench sizes \
+.PHONY: help setup setup-tests demo proof test test-under-load fuzz integrations audit lint format bench sizes \
 	generated constraints clean distclean
 
 help:  ## show this list
@@ -36,6 +36,9 @@ test-under-load: setup-tests  ## the whole suite TIMES times beside eight busy p
 
 fuzz: setup  ## mutate every kind of file that is read, INPUTS times in all: docs/security.md
 	@$(BIN)/python -W ignore -m tests.fuzz --inputs $(INPUTS) --workers $(JOBS)
+
+integrations: setup  ## try other trainers' libraries, each in an environment of its own
+	@$(BIN)/python -m tests.integrations $(DOORS)
 
 audit: setup  ## ask osv.dev what is known of the installed packages
 	@$(BIN)/python -m tests.audit

@@ -59,7 +59,9 @@ RENAMED = {"token_normalize_func": lambda name: OPTION_NAMES.get(name, name)}
 
 Device = Literal["auto", "cpu", "optix", "cuda", "hip", "oneapi", "metal"]
 Executor = Literal["local", "ray"]
-ExportFormat = Literal["parquet", "webdataset", "sharegpt", "vlm-r1", "reason-rft", "trance"]
+ExportFormat = Literal[
+    "parquet", "webdataset", "sharegpt", "vlm-r1", "reason-rft", "trance", "verl"
+]
 Quality = Literal["draft", "standard", "trance"]
 Scheme = Literal["cross-view", "view-angle", "objects", "compositional", "random"]
 
@@ -366,8 +368,8 @@ def export(
     """Write a data set in another program's form."""
     from star_tvr.training.exports.export_dataset import prepare_export
 
-    if format == "parquet":
-        require("tvr export --format parquet", "datasets")
+    if format in ("parquet", "verl"):
+        require(f"tvr export --format {format}", "datasets")
     work = prepare_export(_open(dataset), out, format, splits or [])
     done = sum(1 for _ in progress(work.items, "exporting", work.total))
     echo(f"{out}: {done} pairs as {format}")
