@@ -534,6 +534,24 @@ def evaluate(
 
 
 @app.command()
+def merge(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a checkpoint in it.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    model: Annotated[
+        str | None, typer.Option(help="The base, if it is not where the run had it.")
+    ] = None,
+    allow_download: Annotated[
+        bool, typer.Option("--allow-download", help="Ask the hub for a base that is not here.")
+    ] = False,
+) -> None:
+    """Add a run's adapter to the weights of its base: a model that opens anywhere."""
+    require("tvr merge", "torch", "transformers", "peft")
+    from star_tvr.training.merge import merge as merge_run
+
+    echo(merge_run(run, out, model, allow_download))
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Training runs and evaluations.")],
     out: Annotated[Path | None, typer.Option(help="By default RUN/report.html.")] = None,
@@ -591,6 +609,10 @@ def _run(arguments: list[str]) -> Any:
     """Run a command. For want of a package that an extra brings, it says so."""
     try:
         return app(arguments, standalone_mode=False)
+    except OSError as problem:
+        if problem.filename is None:
+            write("", sys.stdout)  # where --help could not be written, this says so
+        raise
     except ModuleNotFoundError as problem:
         name = (problem.name or "").partition(".")[0]
         if name in EXTRAS:

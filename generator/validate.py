@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from star_tvr.generator.appearance import check_appearance
 from star_tvr.generator.labels import image_labels
 from star_tvr.generator.plan_files import read_jobs
+from star_tvr.scenes.config import LightsConfig
 from star_tvr.scenes.errors import DataError, TvrError
 from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.rules import Violation, violations
@@ -144,6 +145,7 @@ def _check_plans(dataset: Dataset) -> Iterator[tuple[str, list[Finding]]]:
         for document in documents:
             plan = plan_from_json(document)
             found = [*_check_identity(dataset, plan)]
+            found += _check_lamps(dataset.config.lights, list(plan.lights))
             found += [(f"rule {v.rule}", v.detail) for v in _broken_rules(dataset, plan)]
             found += _underived(document, plan, dataset.world, image.width, image.height)
             if plan.id in known:
@@ -210,6 +212,7 @@ def _check_origin(dataset: Dataset, sample_id: str, sample: Sample) -> Iterator[
     """Whether a sample is one of this data set, as far as its configuration says."""
     if sample.id != sample_id:
         yield "id", f"is {sample.id}, but the folder is called {sample_id}"
+    yield from _check_lamps(dataset.config.lights, list(sample.plan.lights))
     if dataset.manifest.source is not None:
         return  # imported: made by other means than the configuration
     yield from _check_identity(dataset, replace(sample.plan, id=sample_id))
@@ -225,6 +228,16 @@ def _check_origin(dataset: Dataset, sample_id: str, sample: Sample) -> Iterator[
             yield f"{name}: mask", "is missing" if config.masks else "is there unasked"
     for state, camera in sorted(expected_views(config) - views):
         yield "images", f"{state}-{camera} is missing"
+
+
+def _check_lamps(lights: LightsConfig, there: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Whether there are as many lamps as the configuration has, of its names."""
+    least, most = lights.vary.count or (len(lights.lamps), len(lights.lamps))
+    if not least <= len(there) <= most:
+        wanted = f"{least} to {most}" if least < most else f"{least}"
+        yield "lights", f"are {len(there)}, and the data set's configuration has {wanted}"
+    elif strange := set(there) ^ set(lights.names(len(there))):
+        yield "lights", f"are not those of the configuration: {', '.join(sorted(strange))}"
 
 
 def _check_identity(dataset: Dataset, plan: Plan) -> Iterator[tuple[str, str]]:

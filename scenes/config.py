@@ -4,6 +4,7 @@ The defaults are TRANCE's (Hong et al., CVPR 2021). What is there to be named, s
 cameras and lamps, is in `presets/trance.yaml`.
 """
 
+import itertools
 import math
 from typing import Annotated, Literal, Self
 
@@ -175,6 +176,17 @@ class LightsConfig(Settings):
     """Lamps by name."""
     vary: LightVariationConfig = LightVariationConfig()
     """How lamps differ from sample to sample."""
+
+    def names(self, count: int | None = None) -> list[str]:
+        """What the lamps of a sample are called that has `count`, by default those that are named.
+
+        >>> from star_tvr.schemas.config import load_config
+        >>> load_config("varied").lights.names(5)
+        ['key', 'fill', 'back', 'extra-1', 'extra-2']
+        """
+        more = (n for k in itertools.count(1) if (n := f"extra-{k}") not in self.lamps)
+        number = len(self.lamps) if count is None else count
+        return list(itertools.islice(itertools.chain(self.lamps, more), number))
 
 
 class VisibilityConfig(Settings):

@@ -306,8 +306,7 @@ class Sampler:
         vary = block.vary
         if vary.count is not None:
             count = int(rng.integers(vary.count[0], vary.count[1] + 1))
-            names = [*lights, *(f"extra-{k}" for k in range(1, count + 1))][:count]
-            lights = {name: lights.get(name) or _anywhere(rng) for name in names}
+            lights = {name: lights.get(name) or _anywhere(rng) for name in block.names(count)}
         if vary.power or vary.color:
             lights = {name: _varied(light, vary, rng) for name, light in lights.items()}
         return lights

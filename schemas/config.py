@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -179,12 +180,13 @@ def _read(source: str, seen: tuple[str, ...] = ()) -> tuple[Document, str]:
         raise ConfigError(f"{source}: presets build on each other in a circle")
     if source in preset_names():
         path, name = PRESETS / f"{source}.yaml", source
+        document = _expanded(copy.deepcopy(_preset(source)), path)
     elif Path(source).suffix in (".yaml", ".yml"):
         path, name = Path(source), Path(source).stem
+        document = _expanded(read_yaml(path), path)
     else:
         known = ", ".join(preset_names())
         raise ParameterError("config", f"neither a preset ({known}) nor a .yaml file", source)
-    document = _expanded(read_yaml(path), path)
     parent = document.pop("preset", None if source == "trance" else "trance")
     if parent is None:
         return document, name
@@ -192,6 +194,12 @@ def _read(source: str, seen: tuple[str, ...] = ()) -> tuple[Document, str]:
         raise ConfigError(f"{path}: preset: {parent!r} is not a name")
     base, _ = _read(parent, (*seen, source))
     return merge(base, document), name
+
+
+@cache
+def _preset(name: str) -> Document:
+    """What the file of a preset says, which nobody may change."""
+    return read_yaml(PRESETS / f"{name}.yaml")
 
 
 def _expanded(document: Document, where: str | Path) -> Document:

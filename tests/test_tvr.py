@@ -224,13 +224,17 @@ def test_nobody_reads_the_output(arguments):
     assert done.returncode == (1 if arguments == ["--help"] else 141)
 
 
-def test_closed_and_full_streams(tmp_path):
+FULL = "error: <stdout>: cannot be written (No space left on device); send it elsewhere\n"
+PRINTING = ("--help", "train --help", "doctor --json")
+
+
+def test_closed_and_full_streams():
     for command, status, words in (
         ('"$0" doctor --json >&-', 0, ""),
         ('"$0" rendre >&- <&-', 2, "error: No such command"),
         ('"$0" rendre >&- 2>&-', 2, ""),
         ('"$0" rendre 2>/dev/full', 1, ""),
-        ('"$0" doctor --json >/dev/full', 1, "error: <stdout>: cannot be written (No space left"),
+        *((f'"$0" {words} >/dev/full', 1, FULL) for words in PRINTING),
     ):
         done = subprocess.run(["sh", "-c", command, TVR], capture_output=True, text=True)
         assert done.returncode == status, (command, done.stderr)

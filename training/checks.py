@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.schemas.dataset import Dataset
@@ -53,7 +54,7 @@ def check_config(config: TrainConfig, model: bool = True) -> Dataset:
 
 
 def _check_device(config: TrainConfig) -> None:
-    wants = [k for k in ("fp16", "use_vllm", "tf32") if config.trainer.get(k)]
+    wants = [k for k in ("fp16", "tf32") if config.trainer.get(k)]
     if not config.trainer["use_cpu"] and not cuda_available():
         raise ConfigError(
             f"{config.source}: use_cpu: false asks for a GPU, but PyTorch sees none here; "
@@ -61,6 +62,11 @@ def _check_device(config: TrainConfig) -> None:
         )
     if wants and config.trainer["use_cpu"]:
         raise ConfigError(f"{config.source}: {wants[0]}: needs a GPU; set it to false on the CPU")
+    if config.trainer.get("use_vllm") and find_spec("vllm") is None:
+        raise ConfigError(
+            f"{config.source}: use_vllm: vLLM is not installed; docs/training.md says which "
+            "version fits, or leave it out"
+        )
     # Trainer would divide every batch among them by DataParallel, which TRL refuses.
     if not config.trainer["use_cpu"] and "LOCAL_RANK" not in os.environ and count_gpus() > 1:
         raise ConfigError(

@@ -24,6 +24,7 @@ from star_tvr.training.run_folder import close_run, lock_run, open_run
 from star_tvr.training.scene_rewards import extra_rewards
 from star_tvr.training.training_rows import training_rows
 from star_tvr.training.trl_arguments import trainer_arguments
+from star_tvr.training.vllm_prompts import read_as_scored
 
 if TYPE_CHECKING:
     from trl import GRPOConfig, SFTConfig
@@ -87,6 +88,8 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
         processing_class=processor,
         peft_config=adapters_to_train(config, model),
     )
+    if args.use_vllm:
+        read_as_scored(trainer, config.processor)
     gather_output_layer(trainer)
     add_callbacks(trainer, config)
     with explain_full_disk(trainer):

@@ -3,6 +3,7 @@
 Nothing here knows what the task is. torch and transformers are imported inside the functions.
 """
 
+import json
 import os
 import re
 import warnings
@@ -153,7 +154,8 @@ def load_processor(
     """The processor of a model, padding on the left. Works without torchvision.
 
     Processors that can also read videos need torchvision for that. There are no videos here, so
-    they are loaded without that part, everywhere in the same way.
+    they are loaded without that part, everywhere in the same way; its settings are kept and stored
+    again, since others who open what is trained here ask for them.
 
     Args:
         model: a folder, or a name on the hub.
@@ -168,6 +170,7 @@ def load_processor(
         PROCESSOR_MAPPING_NAMES,
         processor_class_from_name,
     )
+    from transformers.models.auto.video_processing_auto import get_video_processor_config
 
     where = f"model: the processor of {model}"
     with reading(where):
@@ -178,6 +181,10 @@ def load_processor(
         if base is not None and "video_processor" in base.get_attributes():
             loader = without_video(base)
         processor = loader.from_pretrained(model, **dict(options or {}), **_hub(allow_download))
+        if loader is not AutoProcessor:
+            processor.video_settings = get_video_processor_config(
+                model, local_files_only=not allow_download
+            )
     if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "image_processor"):
         raise ModelError(
             f"model: {model} has a tokenizer but no image processor, so it would never see the "
@@ -199,7 +206,13 @@ def load_processor(
 
 
 def without_video(base: type["ProcessorMixin"]) -> type["ProcessorMixin"]:
-    """The same processor class, under the same name, without its video part."""
+    """The same processor class, under the same name, without its video part.
+
+    Its attribute `video_settings` is what `save_pretrained` writes of that part: the settings of
+    the model it came from, or, where that has none, those of the pictures, which the published
+    Qwen2.5-VL has for both.
+    """
+    from transformers.utils import VIDEO_PROCESSOR_NAME
 
     class WithoutVideo(base):
         def __init__(
@@ -209,9 +222,18 @@ def without_video(base: type["ProcessorMixin"]) -> type["ProcessorMixin"]:
             chat_template: str | None = None,
             **options: Any,
         ) -> None:
+            options.pop("video_processor", None)  # where its settings stand among the others
             super().__init__(
                 image_processor, tokenizer, None, chat_template=chat_template, **options
             )
+            self.video_settings: dict[str, Any] = {}
+
+        def save_pretrained(self, save_directory: str | Path, **options: Any) -> list[str]:
+            written = super().save_pretrained(save_directory, **options)
+            settings = self.video_settings or self.image_processor.to_dict()
+            path = Path(save_directory, VIDEO_PROCESSOR_NAME)
+            path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+            return [*written, str(path)]
 
     WithoutVideo.__name__ = WithoutVideo.__qualname__ = base.__name__
     return WithoutVideo

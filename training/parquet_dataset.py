@@ -7,6 +7,7 @@ unpacked or copied.
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from star_tvr.scenes.errors import DataError
 from star_tvr.schemas.checks import check
 from star_tvr.schemas.dataset import Dataset, Manifest
-from star_tvr.schemas.files import open_file
 from star_tvr.schemas.records import PAIR_KEYS
+from star_tvr.training.parquet_files import open_parquet, read_rows
 
 if TYPE_CHECKING:
     import datasets
@@ -156,7 +157,8 @@ class _Rows:
         self.starts = [0]
         """The number of every group's first row, and at the end that of all rows."""
         for path in files:
-            metadata = _read(path, lambda file: file.metadata)
+            with _open(path) as file:
+                metadata = file.metadata
             missing = set(COLUMNS) - set(metadata.schema.to_arrow_schema().names)
             if missing:
                 raise _outdated(path, f"has no column {min(missing)}")
@@ -170,11 +172,9 @@ class _Rows:
         columns = [*PAIR_KEYS, "difficulty"]
         found = []
         for path in dict.fromkeys(path for path, *_ in self.groups):
-            rows = _read(path, lambda file: file.read(columns).to_pylist())
-            for number, row in enumerate(rows):
-                line = {k: v for k, v in row.items() if v is not None}
-                check(line, "split", f"{path}, row {number}")
-                found.append(line)
+            with _open(path) as file:
+                rows = enumerate(read_rows(file, columns))
+                found += [_pair_line(row, f"{path}, row {number}") for number, row in rows]
         return found
 
     def value(self, place: int, column: str) -> Any:
@@ -185,10 +185,17 @@ class _Rows:
     def table(self, group: int, columns: Sequence[str]) -> Any:
         """A group as a table of pyarrow. Raises DataError if the file cannot be read."""
         path, metadata, number = self.groups[group]
-        return _read(path, lambda file: file.read_row_group(number, list(columns)), metadata)
+        with _open(path, metadata) as file:
+            return file.read_row_group(number, list(columns))
 
     def _column(self, group: int, column: str) -> Any:
         return self.table(group, [column])[column]
+
+
+def _pair_line(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    line = {key: value for key, value in row.items() if value is not None}
+    check(line, "split", where)
+    return line
 
 
 def _in_order(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
@@ -198,24 +205,21 @@ def _in_order(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
 
 def _manifest(path: Path) -> Manifest:
-    text = _read(path, lambda file: (file.schema_arrow.metadata or {}).get(MANIFEST))
+    with _open(path) as file:
+        text = (file.schema_arrow.metadata or {}).get(MANIFEST)
     if text is None:
         raise _outdated(path, "does not say what data set it is from")
     return Manifest.parse(text.decode("utf-8", "replace"), path)
 
 
-def _read(path: Path, what: Callable[[Any], Any], metadata: Any = None) -> Any:
-    from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
-
-    open_file(path).close()  # a pipe would have no end
+@contextmanager
+def _open(path: Path, metadata: Any = None) -> Iterator[Any]:
+    """As `open_parquet`, whose errors get a cure."""
     try:
-        with ParquetFile(path, metadata=metadata, memory_map=True) as file:
-            return what(file)
-    # pyarrow's errors are of many kinds: ArrowKeyError is a KeyError, ArrowTypeError a TypeError.
-    except (OSError, ValueError, LookupError, TypeError, ArrowException) as problem:
-        reason = " ".join(str(problem).split())
-        raise DataError(f"{path}: cannot be read ({reason}); make the export again") from None
+        with open_parquet(path, metadata) as file:
+            yield file
+    except DataError as problem:
+        raise DataError(f"{problem}; make the export again") from None
 
 
 def _outdated(path: Path, what: str) -> DataError:

@@ -13,12 +13,13 @@ import os
 import shutil
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import yaml
 
@@ -188,16 +189,25 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def _refuse_torn(checkpoint: Path, cure: str) -> None:
-    """Raise ConfigError for a file of a checkpoint that has lost its end or cannot be read."""
+    """Raise ConfigError for a file of a checkpoint that is damaged or cannot be read."""
     for path in sorted(checkpoint.glob("*")):
         if path.suffix in (".pt", ".pth", ".bin"):  # PyTorch's archives are zip files
             try:
                 with open_file(path) as file:
-                    whole = zipfile.is_zipfile(file)
+                    whole = _is_whole_archive(file)
             except DataError as problem:
                 raise ConfigError(f"{problem}; {cure}") from None
             if not whole:
                 raise ConfigError(f"{path}: is damaged; {cure}")
+
+
+def _is_whole_archive(file: BinaryIO) -> bool:
+    """Whether every member of a zip file is there and has its checksum."""
+    try:
+        return zipfile.ZipFile(file).testzip() is None
+    # What zipfile raises for places, sizes and methods that make no sense.
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError):
+        return False
 
 
 def write_run(

@@ -28,6 +28,8 @@ class RunRecord(Settings, extra="ignore"):
 
     status: str = ""
     """How far the run got."""
+    model: str = ""
+    """What it began with."""
     processes: int = 0
     """How many trained together; 0 where it is not known."""
     trained_on: dict[str, Annotated[str, Field(pattern=f"^{SPAN}(,{SPAN})*$")]] = {}

@@ -43,6 +43,8 @@ VALIDATE = Command("validate data")
 STATS = Command("stats data --json")
 VIEW = Command("view data --out out/page.html")
 SCORE = Command(f"score predictions.jsonl data --split {SPLIT}")
+AGAINST = Command("validate data --against data")
+ANEW = Command("render data --from {path}", ["data"])
 ASK = Command(f"{EVALUATE} --model m --endpoint {{url}} --timeout 5 --retries 0")
 LOCAL = Command(f"{EVALUATE} --model model --device cpu")
 ADAPTED = Command(f"{EVALUATE} --model model --adapter adapter --device cpu")
@@ -166,6 +168,54 @@ def _weights(rng: random.Random, path: Path, content: bytes) -> Change:
     else:
         tensors = {}
     return save(tensors, {"format": "pt"})
+
+
+def _table(rng: random.Random, path: Path, content: bytes) -> Change:
+    """Bytes, or a right file of other columns, types, values or numbers of rows."""
+    import pyarrow
+    from pyarrow import parquet
+
+    table = parquet.read_table(io.BytesIO(content))
+    name = rng.choice(table.column_names)
+    k = table.column_names.index(name)
+    change = rng.randrange(7)
+    if change == 0:
+        table = table.drop_columns([name])
+    elif change == 1:
+        values = [
+            rng.choice((None, "x", "", MARKUP, "\x1b[2J", "9" * 30)) for _ in range(len(table))
+        ]
+        table = table.set_column(k, name, pyarrow.array(values, pyarrow.string()))
+    elif change == 2:
+        kind = rng.choice((pyarrow.float64(), pyarrow.list_(pyarrow.string()), pyarrow.null()))
+        table = table.set_column(k, name, pyarrow.nulls(len(table), kind))
+    elif change == 3:
+        value = rng.choice(
+            (math.nan, math.inf, -1.5, 2**63 - 1, True, b"\xff", [1], [{"a": 1}], {"a": 1})
+        )
+        table = table.set_column(k, name, pyarrow.array([value] * len(table)))
+    elif change == 4:
+        table = table.slice(0, 0)
+    elif change == 5:
+        return _many_rows(content)
+    else:
+        return mutations.mutate_bytes(rng, content)
+    stream = io.BytesIO()
+    parquet.write_table(table, stream)
+    return stream.getvalue()
+
+
+@cache
+def _many_rows(content: bytes) -> bytes:
+    """A small file that promises the first row of another three million times."""
+    import pyarrow
+    from pyarrow import parquet
+
+    first = parquet.read_table(io.BytesIO(content)).slice(0, 1)
+    rows = pyarrow.concat_tables([first.take([0] * 3000)] * 1000)
+    stream = io.BytesIO()
+    parquet.write_table(rows, stream)
+    return stream.getvalue()
 
 
 HEADERS = [
@@ -469,7 +519,11 @@ CODE: list[tuple[Command, Mapping[str, Change]]] = [
 # --- The table ---------------------------------------------------------------------------------
 
 SAMPLES = "data/samples/*/*/"
-CORE = ("star_tvr.tvr", "star_tvr.generator.validate", "star_tvr.generator.splits", "rich.table")
+CORE = (
+    *("star_tvr.tvr", "star_tvr.generator.validate", "star_tvr.generator.splits", "rich.table"),
+    *("star_tvr.generator.stats", "star_tvr.training.metric_tables", "rich.progress"),
+    *("rich._spinners", "star_tvr.generator.plan_files", "star_tvr.schemas.card"),
+)
 PAGES = ("matplotlib.pyplot", "star_tvr.generator.gallery", "star_tvr.training.report", "pyarrow")
 ASKING = ("openai", "httpx2", "star_tvr.training.endpoint_backend", "star_tvr.training.evaluate")
 MODELS = ("torch", "transformers", "peft", "trl", "datasets", "star_tvr.training.sft")
@@ -478,7 +532,7 @@ KINDS: dict[str, Kind] = {
     "sample": Kind(
         [f"{SAMPLES}sample.json"],
         _document,
-        [*[VALIDATE] * 6, STATS, VIEW, SPLIT_IT, *EXPORTS],
+        [*[VALIDATE] * 6, AGAINST, ANEW, STATS, VIEW, SPLIT_IT, *EXPORTS],
         wrong=_wrong_sample,
         weight=20,
         libraries=(*PAGES, "datasets", "h5py"),
@@ -499,6 +553,22 @@ KINDS: dict[str, Kind] = {
         needs=("data", "predictions.jsonl"),
         wrong=lambda *a: "" if a[1].endswith("scheme.json") else _wrong_split(*a),
         weight=8,
+        libraries=PAGES,
+    ),
+    "card": Kind(
+        ["data/blind.json", "data/README.md", "data/.lock"],
+        _any,
+        [VALIDATE, SPLIT_IT, GO_ON, EXPORTS[0], REPORT],
+        needs=("data", "run"),
+        weight=2,
+        libraries=(*PAGES, "datasets"),
+    ),
+    "completions": Kind(
+        ["logged/completions/*.parquet"],
+        _table,
+        [Command("report logged --out out/page.html")],
+        needs=("logged",),
+        weight=1,
         libraries=PAGES,
     ),
     "plans": Kind(

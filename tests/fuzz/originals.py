@@ -18,9 +18,12 @@ from star_tvr.generator.plan_files import plan_line
 from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import rasterize
+from star_tvr.schemas.card import BlindBaseline
 from star_tvr.schemas.dataset import Dataset, Manifest, commit_sample, dumps, dumps_line, sample_id
+from star_tvr.schemas.folders import LOCK
 from star_tvr.schemas.pictures import encode_mask, encode_png
 from star_tvr.schemas.records import Sample
+from star_tvr.training.blind import write_blind
 from tests.training.discs import HEIGHT, RENDER, WIDTH, draw, make_config
 
 SAMPLES = 4
@@ -54,6 +57,11 @@ def _data(root: Path) -> Dataset:
     options = parse_split("cross-view", 0, None, None, None, None, None)
     division = splits.divide(splits.read_scenes(data), data.world, options, str(root))
     splits.write(data, division, False)
+    chance = {"right": 0.5, "low": 0.4, "high": 0.6, "chance": 0.5, "asked": 2}
+    question = {"question": "count", "title": "how many objects change", **chance}
+    found = BlindBaseline.parse({"samples": SAMPLES, "questions": [question]}, "blind.json")
+    write_blind(data, found)
+    (root / LOCK).write_text("elsewhere 1 tvr render data\n")  # left by one that was killed
     return data
 
 
@@ -187,6 +195,19 @@ def _run(path: Path, data: Dataset) -> None:
     session.score()
 
 
+def _logged(path: Path, data: Dataset) -> None:
+    """A run of which there is its log, and what TRL logs of the answers while it trains."""
+    import pyarrow
+    from pyarrow import parquet
+
+    line = {"step": 1, "completion": ANSWER, "truth": "0.color.red", "advantage": 0.5}
+    rows = [{**line, **pair.to_json()} for pair in data.split(SPLIT)]
+    (path / "completions").mkdir(parents=True)
+    (path / "log.jsonl").write_text(dumps_line({"step": 1, "loss": 0.5, "reward": 1.5}))
+    table = pyarrow.Table.from_pylist(rows)
+    parquet.write_table(table, path / "completions" / "completions_00001.parquet")
+
+
 def _reply(path: Path, data: Dataset) -> None:
     """What a server sends, head and body."""
     choice = {"index": 0, "finish_reason": "stop"}
@@ -219,6 +240,7 @@ MAKERS = {
     "sft.yaml": _training,
     "grpo.yaml": _training,
     "run": _run,
+    "logged": _logged,
 }
 """What makes each, in an order in which all that one needs is there."""
 

@@ -26,6 +26,7 @@ from typing import Any
 from tests.fuzz.mutations import MARKUP, REPLACEMENTS, is_text
 
 SECONDS = 60
+"""What a command may take, not counting how long it waits for a core of a busy machine."""
 BYTES = 1_000_000_000
 """What a command may take beyond what the interpreter holds with all libraries loaded."""
 
@@ -95,6 +96,8 @@ class Outcome:
     Attributes:
         status: exit status; negative for a signal, None for a process that was stopped.
         output: standard output and error.
+        seconds: how long it took.
+        work: seconds of processor time that it took, of them.
         problems: what must not be, one line each.
     """
 
@@ -102,6 +105,7 @@ class Outcome:
     status: int | None
     output: str
     seconds: float
+    work: float = 0.0
     problems: list[str] = field(default_factory=list)
 
 
@@ -175,18 +179,30 @@ def _run(case: Case, root: Path, command: Sequence[str]) -> Outcome:
     try:
         waiting = select.poll()
         waiting.register(watch, select.POLLIN)
-        stopped = not waiting.poll(1000 * SECONDS)
+        while not (ended := waiting.poll(1000)):
+            if time.monotonic() - start - _kept_waiting(pid) > SECONDS:
+                break
+        stopped = not ended
         if stopped:
             os.kill(pid, signal.SIGABRT)  # shows where it is
             waiting.poll(5000)
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)  # with whatever it started
-        _, code = os.waitpid(pid, 0)
+        _, code, used = os.wait4(pid, 0)
     finally:
         os.close(watch)
     status = None if stopped else os.waitstatus_to_exitcode(code)
     output = log.read_bytes()[:2_000_000].decode(errors="replace") if log.is_file() else ""
-    return Outcome(case, status, output, time.monotonic() - start)
+    seconds = time.monotonic() - start
+    return Outcome(case, status, output, seconds, used.ru_utime + used.ru_stime)
+
+
+def _kept_waiting(pid: int) -> float:
+    """Seconds for which a process could have run and others did."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 def _child(case: Case, root: Path, command: list[str], log: Path) -> None:

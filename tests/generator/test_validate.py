@@ -186,6 +186,18 @@ DAMAGE = {
         document(lambda d: next(iter(d["lights"].values())).update(power=1e308)),
         r"lights.\w+.power: 1e\+308 is greater",
     ),
+    "a lamp taken out": (
+        document(lambda d: d["lights"].pop("fill")),
+        "lights: are 2, and the data set's configuration has 3",
+    ),
+    "a lamp added": (
+        document(lambda d: d["lights"].update(extra=d["lights"]["key"])),
+        "lights: are 4, and the data set's configuration has 3",
+    ),
+    "a lamp of another name": (
+        document(lambda d: d["lights"].update(more=d["lights"].pop("fill"))),
+        "lights: are not those of the configuration: fill, more",
+    ),
     "a number of 401 digits": (write(r'"rotation": [\d.]+', '"rotation": 1' + "0" * 400), "digits"),
     "a number of 5000 digits": (write(r'"pixels": \d+', '"pixels": ' + "9" * 5000), "digits"),
     "20 digits": (write(r'"pixels": \d+', '"pixels": ' + "9" * 20), "pixels.*greater"),

@@ -10,6 +10,7 @@ from star_tvr.schemas.card import BLIND, read_blind
 from star_tvr.schemas.config import load_config
 from star_tvr.schemas.dataset import commit_sample, sample_id
 from star_tvr.training.blind import FEWEST, QUESTIONS, blind_baseline
+from star_tvr.training.exports.export_dataset import export_dataset
 from tests.generator.command import refused, tvr
 from tests.plans import first_plans, write_dataset
 from tests.training.discs import make_config, make_sample
@@ -109,6 +110,16 @@ def test_too_few_samples(plans, tmp_path):
     dataset = write_dataset(tmp_path / "few", config)
     assert message in refused("stats", dataset.root, "--blind", status=1)
     assert not (dataset.root / BLIND).exists()
+
+
+def test_an_export_is_refused_at_once_where_its_card_could_not_be_written(tmp_path):
+    config = load_config("star", [*COLOR, "num_samples=1"])
+    dataset = write_dataset(tmp_path / "data", config)
+    (dataset.root / BLIND).write_text('{"samples": 3}')
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match="blind.json: .*; delete it and run tvr stats --blind"):
+        next(export_dataset(dataset, out, "parquet"))
+    assert not out.exists()
 
 
 def test_plans_alone(tmp_path):

@@ -126,6 +126,60 @@ def test_a_tokenizer_alone_is_refused(tiny, tmp_path):
         load_processor(str(tmp_path / "model"))
 
 
+PUBLISHED = {
+    "processor_class": "Qwen2_5_VLProcessor",
+    "image_processor_type": "Qwen2VLImageProcessor",
+    "min_pixels": 3136,
+    "max_pixels": 12845056,
+    "patch_size": 14,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+}
+"""The preprocessor_config.json of the published Qwen2.5-VL, for pictures and videos alike."""
+
+VIDEO = {"video_processor_type": "Qwen2VLVideoProcessor", "max_frames": 99, "patch_size": 14}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("preprocessor_config.json", PUBLISHED, PUBLISHED),
+        ("video_preprocessor_config.json", VIDEO, VIDEO),  # as that of Qwen3-VL
+        ("processor_config.json", {"video_processor": VIDEO}, VIDEO),  # as transformers 5 stores it
+        ("processor_config.json", {}, None),  # as it was stored here before
+    ],
+    ids=["image", "video", "nested", "none"],
+)
+def test_the_video_settings_of_a_model_stay_with_it(tiny, tmp_path, name, content, expected):
+    base = shutil.copytree(tiny["tiny"], tmp_path / "base")
+    (base / "video_preprocessor_config.json").unlink()
+    stored = json.loads((base / "processor_config.json").read_text())
+    if name == "preprocessor_config.json":  # the published one has no other
+        (base / "processor_config.json").unlink()
+    else:
+        content = {**stored, **content} if name == "processor_config.json" else content
+    (base / name).write_text(json.dumps(content))
+    processor = load_processor(str(base), {"max_pixels": 50176})
+    processor.save_pretrained(tmp_path / "trained")
+    written = json.loads((tmp_path / "trained" / "video_preprocessor_config.json").read_text())
+    if expected is None:
+        expected = json.loads(processor.image_processor.to_json_string())
+    assert written == expected
+    shutil.copy(base / "config.json", tmp_path / "trained")
+    again = load_processor(str(tmp_path / "trained"))
+    assert again.video_settings == expected
+    assert again.image_processor.size["longest_edge"] == 50176
+
+
+def test_the_video_settings_of_a_tiny_model_name_a_class(tiny):
+    """Beside an adapter there is no config.json from which it could be told."""
+    written = json.loads((tiny["tiny"] / "video_preprocessor_config.json").read_text())
+    assert written["image_processor_type"] == "Qwen2VLImageProcessor"
+    assert not (tiny["tiny-idefics3"] / "video_preprocessor_config.json").exists()
+
+
 def test_models_that_are_not_there(tmp_path):
     with pytest.raises(ConfigError, match="neither a folder nor a model in the local cache"):
         check_model("nobody/nothing-7B")

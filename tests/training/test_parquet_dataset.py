@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from star_tvr.scenes.errors import ConfigError, DataError
-from star_tvr.schemas.records import Pair
+from star_tvr.schemas.records import PAIR_KEYS, Pair
 from star_tvr.training import callbacks, evaluate, grpo, report, sft
 from star_tvr.training.backends import Decoding
 from star_tvr.training.checks import check_config
@@ -194,6 +194,30 @@ def test_an_export_that_is_older_than_a_key_is_read(copy):
     for path in copy.rglob("*.parquet"):
         damaged(path, older)
     assert open_dataset(copy, SPLIT).config.render.guides is True
+
+
+def test_a_small_file_of_many_rows_is_refused(copy):
+    """Millions of equal rows take a few kilobytes in a file, and gigabytes when they are read."""
+
+    def repeated(number, size):
+        def change(table, metadata):
+            columns = {
+                n: pyarrow.nulls(size, table.schema.field(n).type) for n in table.column_names
+            }
+            columns |= {n: table[n].take([0] * size) for n in PAIR_KEYS}
+            rows = pyarrow.table(columns, metadata=metadata)
+            return pyarrow.concat_tables([rows] * (number // size))
+
+        return change
+
+    path = copy / "data" / "cross-view" / "train-00000.parquet"
+    whole = path.read_bytes()
+    for number, message in ((200_000, r"promises 200000 rows in \d+ bytes"), (11_000, "has 11000")):
+        damaged(path, repeated(number, 1000))
+        assert path.stat().st_size < 100_000
+        with pytest.raises(DataError, match=f"train-00000.parquet: {message}.*; make the export"):
+            open_dataset(copy, SPLIT)
+        path.write_bytes(whole)
 
 
 def test_a_damaged_file_is_named(copy):

@@ -1,11 +1,13 @@
 """The report page: what it shows, that it shows it safely, and what it does when parts are gone."""
 
 import json
+import os
 import random
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pytest
@@ -406,6 +408,32 @@ def test_what_training_logged_is_escaped(tmp_path):
         "Step 1, sample 000000, center to left. Truth: 2.color.cyan . STAR reward 5.0" in page.text
     )
     assert page.text.index("STAR reward 5.0") < page.text.index("STAR reward −1.0")
+
+
+def test_logs_of_completions_that_are_none_are_left_out(tmp_path):
+    folder = write_run(tmp_path / "run", "grpo", [grpo_line(1)])
+    log = folder / "completions" / "completions_00001.parquet"
+    log.parent.mkdir()
+    line: dict[str, Any] = {
+        "completion": "x",
+        "truth": "2.color.cyan",
+        "sample": "000000",
+        "initial": "center",
+    }
+    rows = [
+        {**line, "final": "shown", "step": 1},
+        {**line, "final": "odd-truth", "step": 1, "truth": "2"},
+        {**line, "final": "no-step", "step": None},
+    ]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), log)
+    text = Page(report.run(folder)).text
+    assert "center to shown" in text and "odd-truth" not in text and "no-step" not in text
+    for change in ({"step": [1]}, {"completion": 3}, {"truth": 1.5}):
+        parquet.write_table(pyarrow.Table.from_pylist([{**rows[0], **change}]), log)
+        assert "center to shown" not in Page(report.run(folder)).text
+    log.unlink()
+    os.mkfifo(log)  # would wait for its writer
+    assert "center to shown" not in Page(report.run(folder)).text
 
 
 def result(

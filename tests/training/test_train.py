@@ -111,7 +111,7 @@ def test_a_key_of_the_other_trainer(write_config):
         ),
         ({"processor": {"max_pixels": 3000}}, "64 x 48 = 3072 pixels, more than 3000; raise it"),
         ({"fp16": True, "bf16": False}, "fp16: needs a GPU"),
-        ({"use_vllm": True}, "use_vllm: needs a GPU"),
+        ({"use_vllm": True}, "use_vllm: vLLM is not installed"),
         pytest.param(
             {"use_cpu": False},
             "use_cpu: false asks for a GPU, but PyTorch sees none",
@@ -573,8 +573,13 @@ def test_a_checkpoint_that_was_not_cut_off_is_kept(tmp_path, capsys):
         assert path.is_dir()
         path.rmdir()
         path.write_text("{}")
-    with pytest.raises(ConfigError, match="checkpoint-4/optimizer.pt: is damaged; mend that, or"):
-        last_checkpoint(tmp_path)
+    torch.save({"step": torch.ones(1000)}, path)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
+    whole = path.read_bytes()
+    for torn in (b"{}", whole[:-9], whole[:2000] + b"?" + whole[2001:], whole[:60] + whole[64:]):
+        path.write_bytes(torn)
+        with pytest.raises(ConfigError, match="4/optimizer.pt: is damaged; mend that, or"):
+            last_checkpoint(tmp_path)
     (tmp_path / "checkpoint-4").rename(tmp_path / "x")
     (tmp_path / "checkpoint-4").symlink_to(tmp_path / "x")
     (tmp_path / "x" / STATE).unlink()

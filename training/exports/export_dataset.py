@@ -1,20 +1,13 @@
-"""Writing a data set in another form: whole, or not at all.
+"""Writing a data set in another form: whole, or not at all."""
 
-Everything is written into a hidden folder beside the target, which takes its name at the end.
-"""
-
-import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from star_tvr.scenes.errors import ParameterError
-from star_tvr.schemas.card import Configs, write_export_card
+from star_tvr.schemas.card import Configs, read_blind, write_export_card
 from star_tvr.schemas.dataset import Dataset
-from star_tvr.schemas.files import refuse_links, sync_folder, sync_tree, writing
-from star_tvr.schemas.folders import LOCK, was_begun
-from star_tvr.schemas.locks import lock_folder
+from star_tvr.schemas.drafts import whole_folder
 from star_tvr.training.exports import (
     conversations_writer,
     parquet_writer,
@@ -78,35 +71,7 @@ def export_dataset(
     if format not in FORMATS:
         raise ParameterError("format", f"is unknown; known are {', '.join(FORMATS)}", format)
     parts = choose_splits(dataset, splits)
-    target = out.resolve()
-    draft = target.with_name(f".{target.name}.tvr-draft")
-    refuse_links(draft.parent, draft)
-    was_begun(out, None)
-    try:
-        with lock_folder(draft):
-            was_begun(out, None)  # whoever had the lock before may have written it
-            remove_files(draft)  # of one that was killed
-            try:
-                with writing(out):
-                    configs = yield from FORMATS[format](dataset, parts, draft)
-                    write_export_card(dataset, draft, format, configs)
-                    sync_tree(draft)
-                    if target.exists():
-                        target.rmdir()
-                    draft.rename(target)
-                    sync_folder(target.parent)
-            except BaseException:
-                remove_files(draft)
-                raise
-    finally:
-        with suppress(OSError):  # it has its new name, or is another's
-            draft.rmdir()
-
-
-def remove_files(folder: Path) -> None:
-    """Delete all that is in a folder but its lock."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name != LOCK:
-            path.unlink()
+    read_blind(dataset.root)  # the card will need it: refused now, not after the work
+    with whole_folder(out) as draft:
+        configs = yield from FORMATS[format](dataset, parts, draft)
+        write_export_card(dataset, draft, format, configs)

@@ -1,10 +1,13 @@
 """What a policy wrote while it was trained, as TRL logged it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from star_tvr.scenes.errors import TvrError
+from star_tvr.scenes.errors import DataError, TvrError
 from star_tvr.training.answers import completion_text, parse_truth
+from star_tvr.training.parquet_files import open_parquet, read_rows
 from star_tvr.training.report.answer_gallery import JudgedAnswer, judge
 from star_tvr.training.report.report_data import TrainingRun
 
@@ -37,23 +40,25 @@ def logged_completions(training: TrainingRun) -> list[LoggedCompletion]:
 
 
 def _read_completions(path: Path) -> list[LoggedCompletion]:
-    from pyarrow import ArrowException, parquet
-
     try:
-        rows = parquet.read_table(path, columns=list(COMPLETION_COLUMNS)).to_pylist()
-    except (ArrowException, OSError):
+        with open_parquet(path) as file:
+            read = map(_completion, read_rows(file, COMPLETION_COLUMNS))
+            return [row for row in read if row is not None]
+    except DataError:
         return []
-    found = []
-    for row in rows:
-        if any(row.get(key) is None for key in COMPLETION_COLUMNS):
-            continue
-        try:
-            truth = [str(t) for t in parse_truth(row["truth"])]
-        except TvrError:
-            continue
-        answer = judge("", completion_text(row["completion"]), truth, None)
-        question = f"{row['sample']}, {row['initial']} to {row['final']}"
-        found.append(
-            LoggedCompletion(int(row["step"]), question, row["truth"], answer.reward, answer)
-        )
-    return found
+
+
+def _completion(row: Mapping[str, Any]) -> LoggedCompletion | None:
+    """What a row says; None if it has another form than TRL's."""
+    step, completion, truth, *question = (row.get(key) for key in COMPLETION_COLUMNS)
+    if not isinstance(step, int) or not isinstance(truth, str):
+        return None
+    if not all(isinstance(name, str) for name in question):
+        return None
+    try:
+        text = completion_text(completion)
+        answer = judge("", text, [str(t) for t in parse_truth(truth)], None)
+    except (TvrError, LookupError, TypeError):
+        return None
+    sample, initial, final = question
+    return LoggedCompletion(step, f"{sample}, {initial} to {final}", truth, answer.reward, answer)

@@ -112,7 +112,9 @@ def find_report_data(folder: Path) -> ReportData:
             "evaluation (evaluation.json, predictions.jsonl, metrics.json) is in it"
         )
     for path in runs:
-        found.runs.append(_read_run(path, _name(path, folder), found.problems))
+        run = _read_run(path, _name(path, folder), found.problems)
+        if run.kind != "merge":  # of a run that is shown itself
+            found.runs.append(run)
     family = Family(found.runs)
     for path, name in zip(evaluations, _short(evaluations, folder), strict=True):
         try:
