@@ -1,4 +1,4 @@
-"""ms-swift imports the plug-in as its `--external_plugins` does, and calls the reward of its registry."""
+"""ms-swift imports the plug-in as `--external_plugins` does; its registry has the reward."""
 
 import json
 import sys

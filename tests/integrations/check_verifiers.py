@@ -1,4 +1,4 @@
-"""verifiers finds the installed package, validates its tasks, and scores traces with its rewards."""
+"""verifiers finds the installed package, validates its tasks and scores traces."""
 
 import asyncio
 import json

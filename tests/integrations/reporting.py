@@ -19,7 +19,8 @@ def right_answer(truth: str) -> str:
 
 def expected(episodes: Episodes, index: int) -> tuple[float, float]:
     """The rewards of the right answer and of silence, as `Episodes` has them."""
-    return tuple(episodes.score(index, s).total for s in (right_answer(episodes.truth(index)), ""))
+    right = right_answer(episodes.truth(index))
+    return episodes.score(index, right).total, episodes.score(index, "").total
 
 
 def milliseconds(work: Callable[[], object], times: int = 40) -> float:

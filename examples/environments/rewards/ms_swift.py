@@ -1,4 +1,6 @@
-"""The reward for ms-swift 4: `swift rlhf --rlhf_type grpo --external_plugins ms_swift.py --reward_funcs tvr`.
+"""The reward for ms-swift 4, of the name tvr.
+
+    swift rlhf --rlhf_type grpo --external_plugins ms_swift.py --reward_funcs tvr …
 
 `tvr export --format sharegpt` writes the data, with the true answers in the column `solution`.
 """
