@@ -4,9 +4,14 @@
 BIN := .venv/bin
 JOBS ?= 2
 TIMES ?= 5
+FILES ?=
 INPUTS ?= 20000
 
+<<<<<<< HEAD
 .PHONY: help setup setup-tests demo proof test test-under-load fuzz integrations audit lint format bench sizes \
+=======
+.PHONY: help setup setup-tests demo proof test test-under-load fuzz audit lint format bench faults sizes \
+>>>>>>> main
 	generated constraints clean distclean
 
 help:  ## show this list
@@ -27,11 +32,11 @@ proof: setup  ## render, train by SFT and GRPO, test: what docs/proof.md shows, 
 test: setup-tests lint  ## lint, then the whole test suite
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
-test-under-load: setup-tests  ## the whole suite TIMES times beside eight busy processes
+test-under-load: setup-tests  ## the suite, or FILES of it, TIMES times beside eight busy processes
 	@busy=; trap 'kill $$busy' EXIT; trap 'exit 1' INT TERM; \
 	for k in 1 2 3 4 5 6 7 8; do while :; do :; done & busy="$$busy $$!"; done; \
 	for k in $$(seq $(TIMES)); do \
-	  echo "== $$k of $(TIMES)"; $(BIN)/pytest -n $(JOBS) --dist loadfile || exit 1; \
+	  echo "== $$k of $(TIMES)"; $(BIN)/pytest -n $(JOBS) --dist loadfile $(FILES) || exit 1; \
 	done
 
 fuzz: setup  ## mutate every kind of file that is read, INPUTS times in all: docs/security.md
@@ -54,6 +59,10 @@ format: setup  ## put the code into the form that lint wants
 
 bench: setup  ## run tests/benchmarks/bench_*.py (frontier.py takes an hour by itself)
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+faults: setup  ## kill training on fresh data at random moments; its memory and disk (an hour)
+	@$(BIN)/python -m tests.benchmarks.fresh_kills
+	@$(BIN)/python -m tests.benchmarks.fresh_flat
 
 sizes: setup  ## install every extra into an environment of its own; print what it weighs
 	@$(BIN)/python -m tests.environments

@@ -20,7 +20,10 @@ from star_tvr.extras import EXTRAS, require
 from star_tvr.scenes.errors import ParameterError, TvrError, printable
 
 if TYPE_CHECKING:
+    from star_tvr.generator.blender_process import WorkerOptions
+    from star_tvr.generator.executors import Work
     from star_tvr.generator.gallery import ScoredAnswer
+    from star_tvr.generator.render import RenderRequest
     from star_tvr.schemas.dataset import Dataset
     from star_tvr.schemas.records import Pair
 
@@ -135,13 +138,22 @@ def render(
     plan_only: Annotated[
         bool, typer.Option("--plan-only", help="Write plans/*.jsonl and render nothing.")
     ] = False,
+    ahead: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Serve trainings that use samples up: stay N samples ahead of them.",
+        ),
+    ] = None,
+    attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
 ) -> None:
     """Render a data set, or whatever of it is missing."""
     from star_tvr.commands.options import parse_only, parse_shard
     from star_tvr.generator.blender import available_cores
     from star_tvr.generator.blender_process import WorkerOptions
     from star_tvr.generator.dataset_writer import write_manifest
-    from star_tvr.generator.executors import choose_executor
+    from star_tvr.generator.executors import choose_executor, choose_work
     from star_tvr.generator.plan_files import write_plans
     from star_tvr.generator.render import RenderRequest, lock_samples
     from star_tvr.scenes.errors import ConfigError
@@ -158,6 +170,17 @@ def render(
     options = WorkerOptions(device, deadline, max_memory, reproducible, keep_blend)
     part, samples = parse_shard(shard), parse_only(only) if only else None
     asked = RenderRequest(out, config, overrides, part, samples, plans, force)
+    if ahead is not None:
+        fixed: dict[str, object] = {
+            "--num-samples": num_samples,
+            "--shard": part.count > 1,
+            "--only": only,
+        }
+        fixed |= {"--force": force, "--from": plans, "--plan-only": plan_only}
+        if wrong := next((name for name, value in fixed.items() if value), None):
+            raise ConfigError(f"{wrong}: does not go with --ahead: trainings say what they need")
+        _serve(asked, choose_work(executor, address), ahead, workers, options, attached)
+        return
     resolved, jobs, total = asked.resolve()
     if other := asked.changes(resolved):
         told = ", ".join(
@@ -192,6 +215,33 @@ def render(
         echo(f"{out}: {count} samples rendered ({frames} frames), {total} there")
         # Last: an older sample that is damaged fails this, not the rendering.
         write_card(_open(out))
+
+
+def _serve(
+    asked: "RenderRequest",
+    work: "Work",
+    ahead: int,
+    workers: int | None,
+    options: "WorkerOptions",
+    attached: bool,
+) -> None:
+    """Render for trainings until somebody stops it."""
+    from star_tvr.generator import render_ahead as rendering
+
+    if attached:
+        rendering.stop_with_stdin()
+    made = rendering.render_ahead(
+        asked.out,
+        asked.configuration(),
+        work,
+        ahead,
+        workers,
+        options,
+        patience=30 if attached else 0,
+    )
+    for count, _ in enumerate(made, start=1):
+        if count % 100 == 0:
+            echo(f"{asked.out}: {count} samples rendered", error=True)
 
 
 @app.command(context_settings=RENAMED)

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,17 @@ class WorkerOptions:
 
 @dataclass(frozen=True)
 class RenderJob:
-    """A sample to make: by its number, or after a plan (the content of a `sample.json`)."""
+    """A sample to make: by its number, or after a plan (the content of a `sample.json`).
+
+    Attributes:
+        draw: how many of its plans, or choices, were passed over, see `Sampler.plan`.
+        decision: of a curriculum, as `schemas.stream.Decision`, by which its plan is chosen.
+    """
 
     index: int
     plan: Mapping[str, Any] | None = None
+    draw: int = 0
+    decision: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,12 +82,16 @@ class RenderedSample:
     Attributes:
         seconds: wall time of its process for it.
         memory: MiB that the process held after it.
+        cpu: seconds that the cores worked for it.
+        size: bytes of its files.
     """
 
     index: int
     seconds: float
     frames: int
     memory: int
+    cpu: float
+    size: int
 
 
 class BlenderProcess:
@@ -143,7 +154,7 @@ class BlenderProcess:
             TvrError: it cannot be made.
         """
         name = sample_id(job.index)
-        line = json.dumps({"index": job.index, "plan": job.plan}) + "\n"
+        line = json.dumps(asdict(job)) + "\n"
         for _ in range(TRIES):
             if not self._ready() or self._process is None:
                 continue
@@ -156,7 +167,7 @@ class BlenderProcess:
                 raise _error(answer)
             if answer["memory"] > self._options.max_memory:
                 self._dismiss()
-            return RenderedSample(job.index, answer["seconds"], answer["frames"], answer["memory"])
+            return RenderedSample(job.index, **answer)
         end = "; raise deadline" if self._late else self._last_words()
         raise RenderError(f"sample {name}: Blender {self._fate} {TRIES} times over it{end}")
 

@@ -9,30 +9,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from star_tvr.scenes.config import DatasetConfig
-from star_tvr.schemas.dataset import Dataset, Manifest, commit_sample, dumps, sample_folder
+from star_tvr.schemas.dataset import (
+    Dataset,
+    Manifest,
+    commit_sample,
+    dumps,
+    refuse_other_config,
+    sample_folder,
+)
 from star_tvr.schemas.files import make_folder, write_whole, writing
-from star_tvr.schemas.folders import refuse_other, was_begun
 from star_tvr.schemas.locks import brief_lock
-
-FREE = ("num_samples", "tries")
-"""Keys of a configuration that change no sample, so that they may differ between two runs."""
-
-
-def refuse_other_config(out: Path, config: DatasetConfig) -> Manifest | None:
-    """Make sure that what is in a folder was made with this configuration.
-
-    Returns:
-        The manifest that is there.
-
-    Raises:
-        ConfigError: it was made with another one, or is something else.
-        DataError: the folder's manifest is damaged.
-    """
-    if not was_begun(out, "dataset.json"):
-        return None
-    former = Dataset.open(out).manifest
-    refuse_other(out, former.config.to_json(), config.to_json(), FREE)
-    return former
 
 
 def write_manifest(out: Path, config: DatasetConfig) -> None:

@@ -1,11 +1,12 @@
 """The executors by name: where samples are rendered."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from star_tvr.generator import local_executor, ray_executor
 from star_tvr.generator.blender_process import RenderedSample, RenderJob, WorkerOptions
+from star_tvr.generator.failures import Outcome
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import ParameterError
 
@@ -13,6 +14,26 @@ Executor = Callable[
     [Path, DatasetConfig, Sequence[RenderJob], int | None, WorkerOptions], Iterator[RenderedSample]
 ]
 """Makes samples in a folder, with so many workers, and yields each once it is there."""
+
+
+Work = Callable[
+    [
+        Path,
+        DatasetConfig,
+        Iterator[RenderJob | None],
+        int | None,
+        WorkerOptions | None,
+        Callable[[], None],
+    ],
+    Generator[Outcome | None],
+]
+"""Does jobs that become known while it is at work: see `local_executor.work`."""
+
+
+def choose_work(name: str, address: str | None = None) -> Work:
+    """As `choose_executor`, for jobs that become known one by one."""
+    choose_executor(name, address)
+    return partial(ray_executor.work, address=address) if name == "ray" else local_executor.work
 
 
 def choose_executor(name: str, address: str | None = None) -> Executor:

@@ -1,9 +1,15 @@
 """Samples that could not be made: one bad sample ends no run, many do."""
 
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
+from star_tvr.generator.blender_process import RenderedSample, RenderJob
 from star_tvr.generator.errors import RenderError
 from star_tvr.scenes.errors import PlanError, TvrError
+
+Outcome = tuple[RenderJob, RenderedSample | TvrError]
+"""A job, and what came of it."""
 
 MOST_FAILURES = 5
 """Samples that may fail before a run in which more fail than succeed is stopped."""
@@ -51,3 +57,24 @@ class Failures:
             raise RenderError(
                 f"{self.made} of {self.asked} samples were made; run the same command again"
             )
+
+
+def render_all(outcomes: Generator[Outcome | None], asked: int) -> Iterator[RenderedSample]:
+    """The samples that come of some jobs; those that could not be made are reported at the end.
+
+    Raises:
+        TvrError: as `Failures.add` and `Failures.report`.
+    """
+    failures = Failures(asked)
+    with closing(outcomes):
+        for outcome in outcomes:
+            if outcome is None:
+                continue
+            if isinstance(outcome[1], TvrError):
+                failures.add(outcome[1])
+            else:
+                failures.made += 1
+                yield outcome[1]
+            if not failures.left:
+                break
+    failures.report()

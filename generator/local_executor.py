@@ -1,7 +1,9 @@
 """Rendering on this machine: as many Blender processes as there is room for, kept busy."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 from star_tvr.generator.blender import available_cores
@@ -12,9 +14,15 @@ from star_tvr.generator.blender_process import (
     WorkerOptions,
 )
 from star_tvr.generator.dataset_writer import write_manifest
-from star_tvr.generator.failures import Failures
+from star_tvr.generator.failures import Outcome, render_all
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import TvrError
+
+TICK = 0.1
+"""Seconds after which somebody who has no work asks for it again."""
+
+BEAT = 1.0
+"""Seconds after which somebody who waits for work to be done shows that he is there."""
 
 
 def render(
@@ -38,33 +46,64 @@ def render(
         RenderError, PlanError: Blender cannot be started, or samples could not be made; then all
             others were made first, unless more failed than did not.
     """
-    options = options or WorkerOptions()
     room = workers or max(1, available_cores() // config.render.threads)
+    begun = partial(write_manifest, out, config)
     size = min(room, len(jobs))
+    return render_all(work(out, config, iter(jobs), size, options, begun), len(jobs))
+
+
+def work(
+    out: Path,
+    config: DatasetConfig,
+    jobs: Iterator[RenderJob | None],
+    workers: int | None,
+    options: WorkerOptions | None,
+    begun: Callable[[], None],
+) -> Generator[Outcome | None]:
+    """Do jobs until there are none, yielding each with what came of it, and None now and then.
+
+    Args:
+        jobs: None stands for a job that is not known yet; it is asked for again in a moment.
+        workers: as for `render`.
+        begun: called whenever a process has been started.
+
+    Raises:
+        TvrError: Blender cannot be started.
+    """
+    options = options or WorkerOptions()
+    size = max(1, available_cores() // config.render.threads) if workers is None else workers
     processes = [BlenderProcess(out, config, options, k if size > 1 else None) for k in range(size)]
-    todo, failures = iter(jobs), Failures(len(jobs))
     pool = ThreadPoolExecutor(max(1, size))  # each thread waits for one process
-    busy: dict[Future[RenderedSample | TvrError | None], BlenderProcess] = {}
+    busy: dict[Future[RenderedSample | TvrError | None], tuple[BlenderProcess, RenderJob | None]]
+    busy = {}
+    idle: list[BlenderProcess] = []
     try:
         for process in processes:
-            busy[pool.submit(process.start)] = process
-        while failures.left:
-            done, _ = wait(busy, return_when=FIRST_COMPLETED)
+            busy[pool.submit(process.start)] = (process, None)
+        while busy or idle:
+            done, _ = wait(busy, TICK if idle else BEAT, FIRST_COMPLETED)
             for future in done:
-                process, result = busy.pop(future), future.result()
-                if result is None:
-                    write_manifest(out, config)
-                if job := next(todo, None):
-                    busy[pool.submit(process.attempt, job)] = process
-                if isinstance(result, TvrError):
-                    failures.add(result)
-                elif result is not None:
-                    failures.made += 1
-                    yield result
+                (process, finished), result = busy.pop(future), future.result()
+                idle.append(process)
+                if finished is None or result is None:
+                    begun()
+                else:
+                    yield finished, result
+            for job in jobs if idle else ():
+                if job is None:
+                    break
+                process = idle.pop()
+                busy[pool.submit(process.attempt, job)] = (process, job)
+                if not idle:
+                    break
+            else:
+                idle = []  # there are no more jobs
+            yield None
+            if idle and not busy:
+                time.sleep(TICK)
     finally:
         for process in processes:
             process.stop()
         pool.shutdown()
         for process in processes:
             process.close()
-    failures.report()

@@ -13,12 +13,15 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from star_tvr.generator import local_executor
 from star_tvr.generator.blender import DEVICES
 from star_tvr.generator.blender_process import (
     STARTUP,
@@ -30,7 +33,7 @@ from star_tvr.generator.blender_process import (
 )
 from star_tvr.generator.dataset_writer import write_manifest, write_sample
 from star_tvr.generator.errors import RenderError
-from star_tvr.generator.failures import Failures
+from star_tvr.generator.failures import Outcome, render_all
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import ParameterError, TvrError
 from star_tvr.schemas.dataset import sample_folder, sample_id
@@ -110,22 +113,48 @@ def render(
         RenderError, PlanError: Blender cannot be started, or samples could not be made; then all
             others were made first, unless more failed than did not.
     """
+    begun = partial(write_manifest, out, config)
+    options = options or WorkerOptions()
     ray = _connect(address, config.render.threads * (workers or 0))
     try:
-        yield from _render(ray, out, config, jobs, workers, options or WorkerOptions())
+        size = min(workers or len(jobs), len(jobs))
+        outcomes = _work(ray, out, config, iter(jobs), size, options, begun)
+        yield from render_all(outcomes, len(jobs))
     finally:
         ray.shutdown()
 
 
-def _render(
+def work(
+    out: Path,
+    config: DatasetConfig,
+    jobs: Iterator[RenderJob | None],
+    workers: int | None,
+    options: WorkerOptions | None,
+    begun: Callable[[], None],
+    address: str | None = None,
+) -> Generator[Outcome | None]:
+    """Do jobs until there are none, as `local_executor.work` does, on a cluster.
+
+    Raises:
+        TvrError: as `render`.
+    """
+    ray = _connect(address, config.render.threads * (workers or 0))
+    try:
+        yield from _work(ray, out, config, jobs, workers, options or WorkerOptions(), begun)
+    finally:
+        ray.shutdown()
+
+
+def _work(
     ray: Any,
     out: Path,
     config: DatasetConfig,
-    jobs: Sequence[RenderJob],
+    jobs: Iterator[RenderJob | None],
     workers: int | None,
     options: WorkerOptions,
-) -> Iterator[RenderedSample]:
-    """Make all samples, each actor one at a time; actors without work make room for others."""
+    begun: Callable[[], None],
+) -> Generator[Outcome | None]:
+    """Each actor does one job at a time; actors without work make room for others."""
     gpus = options.device in DEVICES or (
         options.device == "auto" and ray.cluster_resources().get("GPU", 0) >= 1
     )
@@ -142,37 +171,50 @@ def _render(
     )
     _attempts = counter.remote()  # an actor lives as long as somebody holds it
     remote = ray.remote(RenderActor).options(**needs, max_restarts=-1, max_task_retries=-1)
-    todo, failures, started = iter(jobs), Failures(len(jobs)), False
-    busy = {}
-    for _ in range(min(workers or room, room, len(jobs))):
+    started, last = False, time.monotonic()
+    busy: dict[Any, tuple[Any, RenderJob | None]] = {}
+    idle: list[Any] = []
+    for _ in range(room if workers is None else min(workers, room)):
         actor = remote.remote(config, options)
-        busy[actor.start.remote()] = actor
-    while failures.left:
+        busy[actor.start.remote()] = (actor, None)
+    while busy or idle:
         actor = None  # one that has nothing left to do ends, and makes room for one that was lost
-        done, _ = ray.wait(list(busy), timeout=STARTUP)
-        if not done and not (started and _room(ray, needs)):
+        wait = local_executor.TICK if idle else local_executor.BEAT
+        done, _ = ray.wait(list(busy), timeout=wait) if busy else ([], [])
+        if done or not busy:
+            last = time.monotonic()
+        elif time.monotonic() > last + STARTUP and not (started and _room(ray, needs)):
             raise RenderError("Ray: no actor could be started; is the cluster busy with others?")
         for task in done:
-            actor = busy.pop(task)
+            actor, job = busy.pop(task)
             try:
                 result = ray.get(task)
             except ray.exceptions.RayTaskError as problem:
                 raise problem.cause from None
             except ray.exceptions.RayError as problem:  # an actor cannot even be made
                 raise RenderError(f"Ray: {' '.join(str(problem).split())[:300]}") from None
-            if result is None:
+            idle.append(actor)
+            if job is None or result is None:
                 started = True
-                write_manifest(out, config)
-            if job := next(todo, None):
-                busy[actor.render.remote(job)] = actor
-            if isinstance(result, TvrError):
-                failures.add(result)
-            elif result is not None:
+                begun()
+            elif isinstance(result, TvrError):
+                yield job, result
+            else:
                 sample, files = result
                 write_sample(out, sample_id(sample.index), files)
-                failures.made += 1
-                yield sample
-    failures.report()
+                yield job, sample
+        for job in jobs if idle else ():
+            if job is None:
+                break
+            actor = idle.pop()
+            busy[actor.render.remote(job)] = (actor, job)
+            if not idle:
+                break
+        else:
+            idle = []  # there are no more jobs
+        yield None
+        if idle and not busy:
+            time.sleep(wait)
 
 
 def _room(ray: Any, needs: dict[str, int]) -> int:

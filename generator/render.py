@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from star_tvr.generator.blender_process import RenderJob
-from star_tvr.generator.dataset_writer import refuse_other_config
 from star_tvr.generator.plan_files import config_of_plans, read_jobs, stored_job
 from star_tvr.scenes.config import DatasetConfig
 from star_tvr.scenes.errors import ConfigError, ParameterError
@@ -18,6 +17,7 @@ from star_tvr.scenes.sampler import Sampler
 from star_tvr.schemas.config import change_config, load_config
 from star_tvr.schemas.dataset import (
     Dataset,
+    refuse_other_config,
     remove_drafts,
     rendered,
     sample_folder,
@@ -97,22 +97,7 @@ class RenderRequest:
             ConfigError: wrong options, or a configuration that cannot be met here.
             DataError: the folder or the file of plans cannot be used.
         """
-        if self.config is None and (self.out / "dataset.json").exists():
-            config = change_config(
-                Dataset.open(self.out).config, self.overrides, self.out / "dataset.json"
-            )
-        elif self.config is None and self.plans is not None:
-            former = config_of_plans(self.plans)
-            if former is None:
-                raise ParameterError(
-                    "plans",
-                    "its preset does not come with the project, and no dataset.json lies above it; "
-                    "name the configuration with --config",
-                    str(self.plans),
-                )
-            config = change_config(former, self.overrides, self.plans)
-        else:
-            config = load_config(self.config or "star", self.overrides)
+        config = self.configuration()
         wanted = self.indices(config)
         if self.plans is None:
             return config, jobs_to_render(self.out, config, wanted, self.force), len(wanted)
@@ -125,6 +110,24 @@ class RenderRequest:
         chosen = [job for job in read if job.index in part]  # where there is a shard, its own
         jobs = [job for job in chosen if self.force or job.index in missing]
         return config, jobs, len(chosen)
+
+    def configuration(self) -> DatasetConfig:
+        """The resolved configuration. Raises as `resolve`."""
+        if self.config is None and (self.out / "dataset.json").exists():
+            return change_config(
+                Dataset.open(self.out).config, self.overrides, self.out / "dataset.json"
+            )
+        if self.config is None and self.plans is not None:
+            former = config_of_plans(self.plans)
+            if former is None:
+                raise ParameterError(
+                    "plans",
+                    "its preset does not come with the project, and no dataset.json lies above it; "
+                    "name the configuration with --config",
+                    str(self.plans),
+                )
+            return change_config(former, self.overrides, self.plans)
+        return load_config(self.config or "star", self.overrides)
 
     def changes(self, config: DatasetConfig) -> dict[str, tuple[Any, Any]]:
         """Settings by which samples of `plans` come out as they were not: (former, now), by key.

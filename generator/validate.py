@@ -22,6 +22,7 @@ from star_tvr.scenes.config import LightsConfig
 from star_tvr.scenes.errors import DataError, TvrError
 from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.rules import Violation, violations
+from star_tvr.scenes.sampler import DRAWS_APART
 from star_tvr.scenes.seeds import derive, sample_seed
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import rasterize
@@ -245,7 +246,7 @@ def _check_identity(dataset: Dataset, plan: Plan) -> Iterator[tuple[str, str]]:
     config = dataset.config
     if plan.preset != config.preset:
         yield "preset", f"is {plan.preset}, but the data set's is {config.preset}"
-    seed = sample_seed(config.scene_seed, int(plan.id))
+    seed = sample_seed(config.scene_seed, int(plan.id) + plan.draw * DRAWS_APART)
     if dataset.manifest.schema_version == 1:
         seed = derive(config.seed, "sample", int(plan.id))
     if plan.seed != seed:

@@ -2,9 +2,8 @@
 
 The first line it reads is a JSON object: `root`, `config`, `device`, `gpu_index`, whether it must
 be `reproducible`, `keep_blend`, and the file of its `log`. Every further line names a sample to
-make: `index`, and its `plan` unless it is to be planned from the configuration. Each line is
-answered with one JSON object; the process ends when stdin does. Whatever goes wrong with a sample
-is answered too; only a broken process is silent.
+make, as a `RenderJob`. Each line is answered with one JSON object; the process ends when stdin
+does. Whatever goes wrong with a sample is answered too; only a broken process is silent.
 """
 
 import json
@@ -31,6 +30,7 @@ from star_tvr.scenes.world import World
 from star_tvr.schemas.dataset import dumps
 from star_tvr.schemas.pictures import encode_mask, encode_png
 from star_tvr.schemas.records import Sample, plan_from_json
+from star_tvr.schemas.stream import Decision, planned
 
 
 def render_sample(
@@ -112,6 +112,19 @@ def _stage(order: dict[str, Any], config: DatasetConfig) -> Stage:
     return Stage(config, device, order["gpu_index"])
 
 
+def _plan(
+    sampler: Sampler,
+    index: int,
+    plan: dict[str, Any] | None,
+    draw: int,
+    decision: dict[str, Any] | None,
+) -> Plan:
+    """The plan that a job gives, or that follows from the configuration."""
+    if plan is not None:
+        return plan_from_json(plan)
+    return planned(sampler, index, draw, Decision.model_validate(decision) if decision else None)
+
+
 def main() -> None:
     """Serve until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
@@ -138,16 +151,17 @@ def main() -> None:
     reply(ready=stage.describe())
     for line in sys.stdin:
         job = json.loads(line)
-        start = time.perf_counter()
+        start, start_cpu = time.perf_counter(), time.process_time()
         try:
-            plan = plan_from_json(job["plan"]) if job["plan"] else sampler.plan(job["index"])
+            plan = _plan(sampler, **job)
             files = render_sample(stage, plan, sampler.world, config, order["keep_blend"])
             write_sample(root, plan.id, files)
         except TvrError as problem:
             refuse(problem)
         else:
-            seconds = time.perf_counter() - start
-            reply(seconds=seconds, frames=len(plan.views), memory=resident())
+            seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+            size = sum(map(len, files.values()))
+            reply(seconds=seconds, frames=len(plan.views), memory=resident(), cpu=cpu, size=size)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ class Plan:
         preset: name of the configuration.
         cameras: all cameras of the sample by name.
         views: (state, camera name) of every image, in the order of rendering.
+        draw: how many plans of this number were passed over, see `Sampler.plan`.
+        decision: of a curriculum, by which the draw was chosen; None without one.
     """
 
     id: str
@@ -47,6 +49,8 @@ class Plan:
     initial: State
     final: State
     transformations: tuple[Transformation, ...]
+    draw: int = 0
+    decision: int | None = None
 
     def state(self, name: str, world: World) -> State:
         """The state called `initial`, `final`, or `step-K` after K transformations."""

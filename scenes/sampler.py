@@ -32,6 +32,9 @@ Steps = tuple[tuple[str, str], ...]
 Triple = tuple[float, float, float]
 Shift = tuple[float, float]
 
+DRAWS_APART = 2**40
+"""Where the next draw of a sample lies in the endless row of plans."""
+
 CAMERA_TRIES = 100
 MOST_MOVES = 50
 """Moves of objects that could be hidden, until a layout is given up."""
@@ -109,20 +112,27 @@ class Sampler:
         area = self.world.visible_area - longest
         return self.world.model_copy(update={"visible_area": area})
 
-    def plan(self, index: int) -> Plan:
-        """The plan of sample `index`: a pure function of the configuration and `index`.
+    def plan(self, index: int, draw: int = 0) -> Plan:
+        """The plan of sample `index`: a pure function of the configuration and the arguments.
+
+        Args:
+            draw: which of the plans that the sample can have: 0 is the one of a data set that is
+                rendered in one go; others take its place where that cannot be rendered.
 
         Raises:
             PlanError: no layout was found in the allowed number of tries.
         """
-        seed = sample_seed(self.balance.seed, index)
-        task = self.balance.task(index)
+        place = index + draw * DRAWS_APART
+        seed = sample_seed(self.balance.seed, place)
+        task = self.balance.task(place)
         failures: Counter[str] = Counter()
         for attempt in range(self.config.tries):
             try:
-                return self._attempt(index, seed, task, stream(seed, "layout", attempt))
+                plan = self._attempt(index, seed, task, stream(seed, "layout", attempt))
             except Rejected as broken:
                 failures[str(broken)] += 1
+            else:
+                return replace(plan, draw=draw)
         hardest = ", ".join(f"{rule} {times} times" for rule, times in failures.most_common())
         cure = _CURES[failures.most_common(1)[0][0]]
         raise PlanError(

@@ -26,11 +26,15 @@ from star_tvr.schemas.files import (
     write_whole,
     writer,
 )
+from star_tvr.schemas.folders import refuse_other, was_begun
 from star_tvr.schemas.records import SCHEMA_VERSION, Pair, Sample
 
 SAMPLES_PER_FOLDER = 1000
 FORMER = "former"
 """The end of the hidden name that a sample has while another takes its place."""
+
+FREE = ("num_samples", "tries")
+"""Keys of a configuration that change no sample, so that they may differ between two runs."""
 
 
 def sample_id(index: int) -> str:
@@ -241,6 +245,23 @@ class Dataset:
         return path
 
 
+def refuse_other_config(out: Path, config: DatasetConfig) -> Manifest | None:
+    """Make sure that what is in a folder was made with this configuration.
+
+    Returns:
+        The manifest that is there.
+
+    Raises:
+        ConfigError: it was made with another one, or is something else.
+        DataError: the folder's manifest is damaged.
+    """
+    if not was_begun(out, "dataset.json"):
+        return None
+    former = Dataset.open(out).manifest
+    refuse_other(out, former.config.to_json(), config.to_json(), FREE)
+    return former
+
+
 def pair_of(line: Mapping[str, Any]) -> Pair:
     """The pair that a line of a split is about."""
     return Pair(line["sample"], line["initial"], line["final"])
@@ -362,6 +383,22 @@ def remove_drafts(root: Path, samples: Collection[str], pid: int | None = None) 
         _bring_back(final, final.parent / f".{sample}.{FORMER}")
         for draft in final.parent.glob(f".{sample}.{end}"):
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def remove_sample(root: Path, sample: str) -> None:
+    """Delete a sample: whoever looks sees all of it, or nothing. Raises OSError."""
+    final = sample_folder(root, sample)
+    refuse_links(root, final)
+    draft = final.parent / f".{sample}.{writer()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    final.rename(draft)
+    shutil.rmtree(draft, ignore_errors=True)
+
+
+def remove_all_drafts(root: Path) -> None:
+    """What `remove_drafts` does, for every sample that something was left behind of."""
+    hidden = (path.name[1:].partition(".") for path in (root / "samples").glob("[0-9]*/.*.*"))
+    remove_drafts(root, {sample for sample, _, _ in hidden if sample.isdecimal()})
 
 
 def _bring_back(final: Path, former: Path) -> None:

@@ -10,6 +10,12 @@ from star_tvr.scenes.errors import ConfigError
 LOCK = ".lock"
 """The file that is in a folder while a command writes to it, or left by one that was killed."""
 
+CURRICULUM = "curriculum.jsonl"
+"""The file in a data set that says by which decisions its samples were chosen."""
+
+STREAM = "stream"
+"""The folder in a data set where its readers and its renderer talk, see `schemas.stream`."""
+
 
 def was_begun(folder: Path, record: str | None, name: str = "") -> bool:
     """Whether the work that leaves `record` in its folder has begun in this one.
@@ -29,8 +35,8 @@ def was_begun(folder: Path, record: str | None, name: str = "") -> bool:
     if record is not None and (folder / record).exists():
         return True
     refuse_file(folder, name)
-    ours = LOCK if record is not None else None
-    if folder.exists() and any(path.name != ours for path in folder.iterdir()):
+    ours = (LOCK, STREAM, CURRICULUM) if record is not None else ()
+    if folder.exists() and any(path.name not in ours for path in folder.iterdir()):
         without = f" and has no {record}" if record is not None else ""
         raise ConfigError(f"{where}: is not empty{without}; name another folder")
     return False

@@ -172,6 +172,8 @@ def plan_to_json(plan: Plan, world: World, width: int, height: int) -> dict[str,
         "id": plan.id,
         "seed": plan.seed,
         "preset": plan.preset,
+        **({"draw": plan.draw} if plan.draw else {}),
+        **({} if plan.decision is None else {"decision": plan.decision}),
         "cameras": {
             name: camera_to_json(camera, width, height) for name, camera in plan.cameras.items()
         },
@@ -204,6 +206,8 @@ def plan_from_json(data: Mapping[str, Any]) -> Plan:
         id=data["id"],
         seed=data["seed"],
         preset=data["preset"],
+        draw=data.get("draw", 0),
+        decision=data.get("decision"),
         cameras={
             name: Camera(
                 tuple(c["position"]), tuple(c["target"]), c["focal_length"], c["sensor_width"]

@@ -8,6 +8,7 @@ none imports a later one:
     rewards          what they earn
     config           what a run is to do: the configuration, read
     parquet_dataset  an export in parquet as a data set
+    fresh_dataset    data that are rendered meanwhile, as a data set
     augment          the same pictures mirrored, reversed, renumbered
     images           the pictures of a sample
     prompts          a question in words
@@ -22,15 +23,18 @@ none imports a later one:
     tiny_models      models built on the spot
     sharding         weights that are divided among processes
     trl_arguments    the configuration as TRL wants it
-    checks           what is refused before weights are loaded
     seen_scenes      which scenes a model was trained on
+    checks           what is refused before weights are loaded
+    reward_logging   how the policy answers, logged
     run_folder       the folder of a run, begun or gone on with
+    curriculum       what a policy is asked next, by its own results
+    fresh_renderer   what renders fresh data, started and watched
+    fresh_log        how it and the training get on
     initial_model    the model that the run begins with
     callbacks        speed, log, progress, a stop if it went wrong
     full_disk        what becomes of a run when the disk is full
     trace_checker    reasoning read and verified
     scene_rewards    further rewards from the ground truth
-    reward_logging   how the policy answers, logged
     launch           these programs under accelerate and torchrun
     sft              supervised fine-tuning
     grpo             reinforcement learning

@@ -2,18 +2,27 @@
 
 import math
 import os
+import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
 
 from star_tvr.scenes.errors import ConfigError
-from star_tvr.schemas.dataset import Dataset
+from star_tvr.schemas.dataset import Dataset, expected_views, refuse_other_config
 from star_tvr.schemas.records import Pair
+from star_tvr.schemas.stream import pair_kinds
 from star_tvr.training.augment import check_directions
 from star_tvr.training.config import TINY, TrainConfig, count_gpus, cuda_available
 from star_tvr.training.errors import TrainingError
+from star_tvr.training.fresh_dataset import FreshDataset
 from star_tvr.training.models import adapter_fault, check_model, load_processor
 from star_tvr.training.pairs import choose_pairs
 from star_tvr.training.parquet_dataset import ParquetDataset, is_dataset, open_dataset
+from star_tvr.training.seen_scenes import scenes_of, seen_scenes
+from star_tvr.training.training_rows import batch_rows, count_rows
+from star_tvr.training.trl_arguments import trainer_arguments
+
+SAMPLE_BYTES = 20_000
+"""Of a `sample.json`, about."""
 
 
 def check_config(config: TrainConfig, model: bool = True) -> Dataset:
@@ -31,15 +40,17 @@ def check_config(config: TrainConfig, model: bool = True) -> Dataset:
     _check_device(config)
     if config.kind == "grpo":
         _check_batch(config)
-    if not is_dataset(config.dataset):
+    if config.fresh is None and not is_dataset(config.dataset):
         raise ConfigError(
             f"{source}: dataset: {config.dataset} is not a data set folder, nor a parquet export"
         )
-    dataset = open_dataset(config.dataset, config.split)
+    dataset = _open(config)
     if config.split not in dataset.split_names():
         known = ", ".join(dataset.split_names()) or "none yet, run tvr split"
         raise ConfigError(f"{source}: split: there is no {config.split} (known: {known})")
     try:
+        if isinstance(dataset, FreshDataset):
+            _check_fresh(config, dataset)
         pairs = choose_pairs(dataset, config.split, config.rows.views)
         if "position" in dataset.config.transformations.attributes:
             check_directions(dataset.world, config.rows.mirror, config.rows.reverse)
@@ -51,6 +62,83 @@ def check_config(config: TrainConfig, model: bool = True) -> Dataset:
     except (ConfigError, TrainingError) as problem:
         raise ConfigError(f"{source}: {problem}") from None
     return dataset
+
+
+def _open(config: TrainConfig) -> Dataset:
+    """The data set of a run, there or to be rendered."""
+    fresh = config.fresh
+    if fresh is None:
+        return open_dataset(config.dataset, config.split)
+    if config.trainer.get("max_steps", -1) < 1:
+        raise ConfigError(
+            f"{config.source}: max_steps: is needed with fresh data, which have no end"
+        )
+    rows = count_rows(trainer_arguments(config), 0)
+    return FreshDataset.plan(config.dataset, fresh, config.rows.views, rows)
+
+
+def _check_fresh(config: TrainConfig, dataset: FreshDataset) -> None:
+    """Fresh data: enough of them at a time, room for them, and none that are to test the model."""
+    fresh = config.fresh
+    assert fresh is not None
+    if config.rows.order == "easy-first":
+        raise ConfigError("rows.order: easy-first needs all samples at once; leave it out")
+    refuse_other_config(dataset.root, dataset.config)
+    kinds = len(pair_kinds(dataset.config, config.rows.views))
+    if not kinds:
+        raise ConfigError(f"rows.views: {config.rows.views!r}, but samples have no such pair")
+    if config.kind == "sft" and fresh.schedule in ("aim", "levels"):
+        raise ConfigError(
+            f"fresh.schedule: {fresh.schedule} goes by the policy's own answers, which are only "
+            "there in tvr train grpo; choose uniform or easy-first"
+        )
+    others = {d.schedule for d in dataset.stream.decisions()} - {fresh.schedule}
+    if others:
+        raise ConfigError(
+            f"dataset: {dataset.root}: its samples are chosen by the schedule {min(others)}, not "
+            f"by {fresh.schedule}; name another folder"
+        )
+    if fresh.pairs > kinds:
+        raise ConfigError(f"fresh.pairs: {fresh.pairs}, but a sample has {kinds} of them")
+    args = trainer_arguments(config)
+    loaders = args.dataloader_num_workers * (args.dataloader_prefetch_factor or 2)
+    batch, _ = batch_rows(args)
+    # A batch more than is used is read, and with worker processes some more.
+    least = math.ceil(batch * (2 + loaders) / fresh.pairs)
+    if fresh.ahead < least:
+        raise ConfigError(
+            f"fresh.ahead: {fresh.ahead} samples, but {least} are read before the first of them is "
+            f"used up (batches of {batch} questions); raise it to {least} or more"
+        )
+    _check_room(dataset, dataset.end if fresh.keep == "all" else min(fresh.ahead, dataset.end))
+    own = scenes_of(dataset.manifest)
+    for folder in fresh.held_out:
+        if scenes_of(open_dataset(folder, config.split).manifest) == own:
+            raise ConfigError(
+                f"fresh.held_out: {folder} has the scenes that are trained on (the same recipe and "
+                f"seed {fresh.seed}); render it with another seed"
+            )
+    seen = seen_scenes((config.model, config.adapter)).get(own, [])
+    if seen and seen[0][0] < dataset.end:
+        raise ConfigError(
+            f"fresh.seed: with {fresh.seed}, the model was trained on samples from "
+            f"{seen[0][0]} on before; choose another"
+        )
+
+
+def _check_room(dataset: FreshDataset, samples: int) -> None:
+    """Whether so many samples fit on the disk, by what they take at most as a rule."""
+    config = dataset.config
+    pixel = 1.5 + 2 * config.depth + 3 * config.normals
+    views = config.image.width * config.image.height * len(expected_views(config))
+    needed = samples * (SAMPLE_BYTES + pixel * views) / 1e6
+    place = next(p for p in (dataset.root, *dataset.root.absolute().parents) if p.exists())
+    free = shutil.disk_usage(place).free / 1e6
+    if free < needed:
+        raise ConfigError(
+            f"dataset: {dataset.root}: {samples} samples need about {needed:.0f} MB, {free:.0f} "
+            "are free; lower fresh.ahead, set fresh.keep to 0, or name another folder"
+        )
 
 
 def _check_device(config: TrainConfig) -> None:

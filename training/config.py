@@ -13,7 +13,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    model_validator,
+)
 
 from star_tvr.extras import require
 from star_tvr.scenes.errors import ConfigError
@@ -54,6 +61,9 @@ Kind = Literal["sft", "grpo"]
 
 STAGES: Mapping[str, Kind] = {"cold-start": "sft", "grpo": "grpo"}
 """The blocks of a configuration with two stages, in the order in which they are run."""
+
+FRESH_FOLDER, FRESH_SPLIT = "fresh", "fresh/train"
+"""Where fresh data are put in the folder of a run, and what their only split is called."""
 
 TINY = ("tiny", "tiny-idefics3", "tiny-64", "small-64")
 """Models that are built on the spot, see `training.tiny_models`."""
@@ -197,7 +207,7 @@ class RowsConfig(Settings):
     views: Literal["split", "same", "cross", "all"] = "split"
     """`split` takes the split's own pairs; `all` every pair of an initial and a final camera that
     the samples of the split have; `same` those of all that show one view twice; `cross` the
-    others."""
+    others. Fresh data have no split: there `split` is as `all`."""
     order: Literal["random", "easy-first", "stored"] = "random"
     """`random`, anew in every epoch; `easy-first`, by difficulty, in random order among equals;
     `stored`, as in the split."""
@@ -213,8 +223,53 @@ class RowsConfig(Settings):
     the next 200 rows, and the files in random order."""
 
 
+class FreshConfig(Settings):
+    """Data that are rendered while they are trained on: every question is new."""
+
+    config: str = "star"
+    """Preset or file of the data's configuration."""
+    set: tuple[str, ...] = ()
+    """Changes to it, `key=value`."""
+    seed: Annotated[Integer, Field(ge=0)]
+    """Seed of the data."""
+    executor: Literal["local", "ray", "none"] = "local"
+    """Who renders: processes here, a Ray cluster, or, with `none`, somebody who has started
+    `tvr render FOLDER --ahead N` on the same folder."""
+    workers: Count | None = None
+    """Blender processes or actors; null is as many as there is room for."""
+    address: str | None = None
+    """Of a running Ray cluster."""
+    device: Literal["auto", "cpu", "optix", "cuda", "hip", "oneapi", "metal"] = "cpu"
+    """What Cycles renders on."""
+    ahead: Count = 512
+    """Samples that are there, at most, beyond those that are used up."""
+    keep: Literal[0, "all"] = 0
+    """`0` deletes samples that are used up; `all` keeps them, as an ordinary data set."""
+    schedule: Literal["uniform", "aim", "levels", "easy-first"] = "uniform"
+    """Which scenes: `uniform`, all alike; `aim`, more of those that the policy answers right now
+    and then; `levels`, by number of changes and objects, the next one once the highest is mastered;
+    `easy-first`, all levels one after the other."""
+    every: Count = 10
+    """Steps after which `aim` and `levels` decide anew."""
+    pairs: Count = 1
+    """Questions about each sample, from different cameras, one after the other."""
+    patience: Positive = 60.0
+    """Seconds after which a renderer that shows no sign of life is given up."""
+    held_out: tuple[Folder, ...] = ()
+    """Data sets that will test what is trained; one that shares scenes is refused."""
+
+
+def _stored_or_fresh(schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema that fresh data take the place of stored ones."""
+    stored = ["dataset", "split"]
+    schema["required"] = [key for key in schema["required"] if key not in stored]
+    schema["anyOf"] = [{"required": stored}, {"required": ["fresh"]}]
+
+
 class TrainSettings(Settings):
     """The keys of a configuration of training that are this project's own."""
+
+    model_config = ConfigDict(json_schema_extra=_stored_or_fresh)
 
     model: Annotated[str, Field(min_length=1)]
     """A folder, a name on the hub, or a model that is built on the spot: tiny, tiny-idefics3,
@@ -224,9 +279,12 @@ class TrainSettings(Settings):
     allow_download: Flag = False
     """Whether the hub may be asked for the model."""
     dataset: Folder
-    """Folder of the data set, or of its export in parquet."""
+    """Folder of the data set, or of its export in parquet; with `fresh` where the data are put,
+    by default `output_dir`/fresh."""
     split: Annotated[str, AfterValidator(_scheme_and_name)]
-    """Such as `cross-view/train`."""
+    """Such as `cross-view/train`; left out with `fresh`."""
+    fresh: FreshConfig | None = None
+    """Data that are rendered meanwhile, in place of those of a `split`; null for none."""
     output_dir: Folder
     """Folder of the run."""
     lora: Lora | None = None
@@ -247,6 +305,16 @@ class TrainSettings(Settings):
     """Which questions are asked, and when."""
     processor: Processor = {}
     """Arguments of the model's processor that say how pictures are scaled, such as `max_pixels`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_of_fresh_data(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("fresh") is None:
+            return values
+        if values.get("split", FRESH_SPLIT) != FRESH_SPLIT:
+            refuse("split", "leave it out: fresh data have none, rows.views says what is asked")
+        folder = f"{values.get('output_dir', '')}/{FRESH_FOLDER}"
+        return {"dataset": folder, **values, "split": FRESH_SPLIT}
 
 
 class ModelInput(Settings):
@@ -276,6 +344,10 @@ class TrainConfig(TrainSettings):
         document = super().to_json()
         for key in ("kind", "source", "trainer", "completion" if self.kind == "grpo" else "reward"):
             del document[key]
+        if self.fresh is not None:
+            del document["split"]
+            if self.dataset == self.output_dir / FRESH_FOLDER:
+                del document["dataset"]  # wherever the run is
         return document | self.trainer
 
 
@@ -360,9 +432,21 @@ def load_stages(kind: Kind, path: str | Path, overrides: Iterable[str] = ()) -> 
         if stages and not {"model", "adapter"} & block.keys():
             merged |= _continued(stages[-1])
         stages.append(resolve(its_kind, merged, f"{source}: {name}"))
+    if len(stages) == 2 and _same_stream(*stages):
+        raise ConfigError(
+            f"{source}: fresh.seed: both stages would ask about the same scenes; give each a seed "
+            "of its own, in its block"
+        )
     if not stages:
         raise ConfigError(f"{source}: cold-start: there is no such block to run by tvr train sft")
     return stages
+
+
+def _same_stream(first: TrainConfig, second: TrainConfig) -> bool:
+    """Whether two stages render the same scenes."""
+    keys = {"config", "set", "seed"}
+    one, other = (stage.fresh and stage.fresh.model_dump(include=keys) for stage in (first, second))
+    return one is not None and one == other
 
 
 def _continued(first: TrainConfig) -> dict[str, Any]:

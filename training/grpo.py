@@ -14,6 +14,7 @@ from star_tvr.schemas.dataset import Dataset
 from star_tvr.training import sft
 from star_tvr.training.checks import check_config
 from star_tvr.training.config import TrainConfig, load_stages
+from star_tvr.training.fresh_renderer import Feeding
 from star_tvr.training.initial_model import free_models, load_initial_model
 from star_tvr.training.launch import run_from_command_line
 from star_tvr.training.models import adapters_to_train
@@ -57,21 +58,25 @@ def train(config: TrainConfig) -> Path:
     # What can be refused is refused here; nothing is written yet.
     dataset = check_config(config)
     args = trainer_arguments(config)
-    with lock_run(config, args):
-        return _train(config, dataset, args)
+    with lock_run(config, args), Feeding(config, dataset, args) as feeding:
+        return _train(config, dataset, args, feeding)
 
 
-def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig") -> Path:
+def _train(
+    config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig", feeding: Feeding
+) -> Path:
     """Train, in a folder that nobody else writes to."""
     with args.main_process_first(desc="opening the run"):
         begun = open_run(config, dataset, args.world_size)
     if begun.done:
         return config.output_dir
 
+    with args.main_process_first(desc="beginning to render"):
+        feeding.begin(begun.checkpoint)
     # The rows are planned now and read when they are used.
     rows = training_rows(config, dataset, args)
     model, processor = load_initial_model(config, dataset.world, args, begun.checkpoint)
-    rewards = reward_functions(config, dataset)
+    rewards = feeding.listen(reward_functions(config, dataset))
 
     # These take seconds, which a configuration that is refused should not.
     from trl import GRPOTrainer
@@ -92,6 +97,7 @@ def _train(config: TrainConfig, dataset: Dataset, args: "SFTConfig | GRPOConfig"
         read_as_scored(trainer, config.processor)
     gather_output_layer(trainer)
     add_callbacks(trainer, config)
+    feeding.follow(trainer)
     with explain_full_disk(trainer):
         trainer.train(resume_from_checkpoint=begun.checkpoint and str(begun.checkpoint))
         trainer.save_model()

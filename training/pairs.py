@@ -11,6 +11,7 @@ from star_tvr.scenes.seeds import stream
 from star_tvr.schemas.checks import parse_json
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair
+from star_tvr.training.fresh_dataset import FreshDataset
 from star_tvr.training.parquet_dataset import ParquetDataset
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ def choose_pairs(dataset: Dataset, split: str, views: str) -> list[Pair]:
     path = dataset.split_file(split)
     if not pairs:
         raise DataError(f"{path}: the split is empty")
-    if views != "split":
+    if views != "split" and not isinstance(dataset, FreshDataset):
         if isinstance(dataset, ParquetDataset):
             raise ConfigError(
                 f"rows.views: {dataset.root} is an export, which holds the split's own pairs "

@@ -27,10 +27,7 @@ def with_answer_statistics(reward: RewardFunction) -> RewardFunction:
         wanted = [parse_truth(t) for t in truth]
         pairs = [(len(g), len(w)) for g, w in zip(given, wanted, strict=True)]
         if log_metric is not None and pairs:
-            right = [
-                sorted(map(str, g)) == sorted(map(str, w))
-                for g, w in zip(given, wanted, strict=True)
-            ]
+            right = right_in_full(completions, truth)
             log_metric("tacc", sum(right) / len(right))
             log_metric("count_gap", sum(g - w for g, w in pairs) / len(pairs))
             log_metric("empty", sum(g == 0 for g, _ in pairs) / len(pairs))
@@ -43,3 +40,10 @@ def with_answer_statistics(reward: RewardFunction) -> RewardFunction:
         return reward(completions, truth=truth, **columns)
 
     return accuracy_reward
+
+
+def right_in_full(completions: Sequence[Any], truth: Sequence[str]) -> list[bool]:
+    """Which completions name all changes and nothing else; a move counts as it is written."""
+    given = [parse(completion_text(c)).predictions for c in completions]
+    wanted = [parse_truth(t) for t in truth]
+    return [sorted(map(str, g)) == sorted(map(str, w)) for g, w in zip(given, wanted, strict=True)]

@@ -16,6 +16,7 @@ from star_tvr.scenes.seeds import derive
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import PAIR_KEYS, Pair
 from star_tvr.training.config import TrainConfig
+from star_tvr.training.fresh_dataset import FreshDataset
 from star_tvr.training.pairs import choose_pairs, difficulties, epoch_order
 from star_tvr.training.parquet_dataset import ParquetDataset
 from star_tvr.training.rows import RowReader, row_reader
@@ -42,6 +43,8 @@ def training_rows(
     pairs = choose_pairs(dataset, config.split, config.rows.views)
     count = count_rows(args, len(pairs))
     args.num_train_epochs = 1
+    if isinstance(dataset, FreshDataset):
+        return build_rows(row_reader(config, dataset), pairs, "stored", count)
     if config.rows.streaming:
         return stream_rows(row_reader(config, dataset), count)
     easy_first = config.rows.order == "easy-first"
@@ -62,16 +65,20 @@ def count_rows(args: Any, pairs: int) -> int:
         args: TRL's configuration.
         pairs: how many there are in an epoch.
     """
-    if hasattr(args, "num_generations"):  # GRPO: a batch of questions serves several steps
-        batch = args.generation_batch_size // args.num_generations
-        steps = args.steps_per_generation * args.num_iterations / args.gradient_accumulation_steps
-    else:
-        batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        steps = 1
+    batch, steps = batch_rows(args)
     if args.max_steps > 0:
         return math.ceil(args.max_steps / steps) * batch
     wanted = math.ceil(args.num_train_epochs * pairs)
     return math.ceil(wanted / batch) * batch if hasattr(args, "num_generations") else wanted
+
+
+def batch_rows(args: Any) -> tuple[int, float]:
+    """How many questions are asked at once, and how many steps they serve, of all processes."""
+    if hasattr(args, "num_generations"):  # GRPO: a batch of questions serves several steps
+        batch = args.generation_batch_size // args.num_generations
+        steps = args.steps_per_generation * args.num_iterations / args.gradient_accumulation_steps
+        return batch, steps
+    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size, 1
 
 
 def build_rows(

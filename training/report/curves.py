@@ -60,6 +60,11 @@ PANELS = (
     Panel("frac_reward_zero_std", "Groups with equal rewards", "share, %", scale=100),
     Panel("step_time", "Time of a step", "seconds"),
     Panel("tokens_per_second", "Speed of training", "tokens per second"),
+    Panel("wait", "Waiting for samples", "share of the time, %", scale=100),
+    Panel("ahead", "Samples ahead of the training", "samples"),
+    Panel("samples_per_second", "Speed of rendering", "samples per second"),
+    Panel("render_cpu", "Rendering of a question", "CPU seconds"),
+    Panel("disk_bytes", "Samples on the disk", "MB", scale=1e-6),
 )
 
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from star_tvr.scenes.errors import DataError
 from star_tvr.schemas.files import write_whole
 from star_tvr.schemas.records import Pair
-from star_tvr.training.report import answer_gallery, curves, evaluation_tables, plots
+from star_tvr.training.report import answer_gallery, asked, curves, evaluation_tables, plots
 from star_tvr.training.report.conditions import conditions
 from star_tvr.training.report.confusion import confusions
 from star_tvr.training.report.html_tables import NONE
@@ -212,6 +212,7 @@ def page(folder: Path, found: ReportData) -> str:
         lengths=plots.histogram("Length of completions", "characters", lengths) if lengths else "",
         confusions=[(e, confusions(e)) for e in answered],
         curves=curves.draw(found.runs),
+        asked=asked.figures(found.runs),
         runs=run_tables(found.runs),
         written=[(r, w) for r in found.runs if (w := logged_completions(r))],
         galleries=galleries(found.evaluations),

@@ -104,7 +104,7 @@ def curves(title: str, label: str, lines: Sequence[Line]) -> str:
         axes.locator_params(axis="x", integer=True, nbins=6)
         if label.endswith("%"):
             axes.set_ylim(0, max(10.0, axes.get_ylim()[1]))
-        return _url(figure)
+        return url(figure)
 
 
 def intervals(title: str, label: str, categories: Sequence[str], series: Sequence[Bars]) -> str:
@@ -135,7 +135,7 @@ def intervals(title: str, label: str, categories: Sequence[str], series: Sequenc
         axes.set_xlim(-0.6, len(categories) - 0.4)
         axes.grid(False, axis="x")
         axes.set_ylim(0, max(10.0, axes.get_ylim()[1]))
-        return _url(figure)
+        return url(figure)
 
 
 def histogram(title: str, label: str, series: Sequence[tuple[int, Sequence[float]]]) -> str:
@@ -169,7 +169,7 @@ def histogram(title: str, label: str, series: Sequence[tuple[int, Sequence[float
             axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
             axes.xaxis.set_minor_formatter(lambda x, _: "")
         axes.set_ylim(bottom=0)
-        return _url(figure)
+        return url(figure)
 
 
 def _look(place: int) -> tuple[str, str]:
@@ -192,7 +192,8 @@ def _thin(values: Sequence[float]) -> list[float]:
     return [float(np.mean(part)) for part in np.array_split(np.asarray(values), MAX_POINTS)]
 
 
-def _url(figure: Any) -> str:
+def url(figure: Any) -> str:
+    """A figure of matplotlib as a data URL."""
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -34,6 +34,7 @@ RUN_FACTS: Mapping[str, Callable[[TrainingRun], Any]] = {
     "adapter to begin with": lambda r: r.config.get("adapter"),
     "data set": lambda r: r.config.get("dataset"),
     "split": lambda r: r.config.get("split"),
+    "fresh data": lambda r: setting_words(r.config.get("fresh")),
     "LoRA": lambda r: setting_words(r.config.get("lora") or "no: all weights") if r.kind else "",
     "reward": lambda r: setting_words(r.config.get("reward")),
     "completions per question": lambda r: r.config.get("num_generations"),
