@@ -7,11 +7,8 @@ TIMES ?= 5
 FILES ?=
 INPUTS ?= 20000
 
-<<<<<<< HEAD
-.PHONY: help setup setup-tests demo proof test test-under-load fuzz integrations audit lint format bench sizes \
-=======
-.PHONY: help setup setup-tests demo proof test test-under-load fuzz audit lint format bench faults sizes \
->>>>>>> main
+.PHONY: help setup setup-tests demo proof test test-under-load fuzz integrations audit lint format \
+	bench faults sizes \
 	generated constraints clean distclean
 
 help:  ## show this list

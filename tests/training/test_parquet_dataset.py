@@ -421,9 +421,9 @@ def test_commands_take_an_export_or_say_what_it_lacks(dataset, exported, tmp_pat
     said = oracle_file(tmp_path / "said.jsonl", dataset, SPLIT)
     shown = []
     for root in (dataset.root, exported):
-        for words in (("score", said, root, "--split", SPLIT, "--json"), ("stats", root, "--json")):
+        for asked in (("score", said, root, "--split", SPLIT, "--json"), ("stats", root, "--json")):
             with pytest.raises(SystemExit) as end:
-                main([str(word) for word in words])
+                main([str(word) for word in asked])
             assert end.value.code == 0
             shown.append(json.loads(capsys.readouterr().out))
     assert shown[:2] == shown[2:]
