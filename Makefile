@@ -8,8 +8,7 @@ FILES ?=
 INPUTS ?= 20000
 
 .PHONY: help setup setup-tests demo proof test test-under-load fuzz integrations audit lint format \
-	bench faults sizes \
-	generated constraints clean distclean
+	bench faults sizes generated constraints constraints-gpu clean distclean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -71,6 +70,14 @@ constraints:  ## pin what is in .venv now (first upgrade there what you want to 
 	@{ grep '^#' constraints.txt; \
 	   $(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.new
 	@mv constraints.new constraints.txt
+
+constraints-gpu: setup  ## constraints-gpu.txt from constraints.txt: training and vLLM, Python 3.12
+	@grep -vE '^(#|bpy|fastapi|numpy|pyarrow)' constraints.txt > constraints.new
+	@{ grep '^#' constraints-gpu.txt; \
+	   echo vllm | $(BIN)/uv pip compile -q --no-header --no-annotate --python-version 3.12 \
+	     --python-platform x86_64-manylinux_2_28 --extra train --extra quantize --extra ask --extra report \
+	     -c constraints.new pyproject.toml -; } > constraints-gpu.new
+	@rm constraints.new; mv constraints-gpu.new constraints-gpu.txt
 
 clean:  ## remove caches, build products and the demo's output
 	rm -rf build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

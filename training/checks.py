@@ -20,6 +20,7 @@ from star_tvr.training.parquet_dataset import ParquetDataset, is_dataset, open_d
 from star_tvr.training.seen_scenes import scenes_of, seen_scenes
 from star_tvr.training.training_rows import batch_rows, count_rows
 from star_tvr.training.trl_arguments import trainer_arguments
+from star_tvr.training.validation import check_validation
 
 SAMPLE_BYTES = 20_000
 """Of a `sample.json`, about."""
@@ -57,6 +58,7 @@ def check_config(config: TrainConfig, model: bool = True) -> Dataset:
         _check_consistency(config, pairs)
         _check_streaming(config, dataset)
         _check_pixels(config, dataset)
+        check_validation(config)
         if model:
             _check_model(config)
     except (ConfigError, TrainingError) as problem:
@@ -152,8 +154,8 @@ def _check_device(config: TrainConfig) -> None:
         raise ConfigError(f"{config.source}: {wants[0]}: needs a GPU; set it to false on the CPU")
     if config.trainer.get("use_vllm") and find_spec("vllm") is None:
         raise ConfigError(
-            f"{config.source}: use_vllm: vLLM is not installed; docs/training.md says which "
-            "version fits, or leave it out"
+            f"{config.source}: use_vllm: vLLM is not installed; docs/serving.md says which one "
+            "fits, or leave it out"
         )
     # Trainer would divide every batch among them by DataParallel, which TRL refuses.
     if not config.trainer["use_cpu"] and "LOCAL_RANK" not in os.environ and count_gpus() > 1:
@@ -228,8 +230,10 @@ def _check_streaming(config: TrainConfig, dataset: Dataset) -> None:
 
 
 def _check_pixels(config: TrainConfig, dataset: Dataset) -> None:
-    """Pictures over the cap would be shrunk unnoticed, and the pixels named in prompts be wrong."""
-    cap = config.processor.get("max_pixels")
+    """Pictures over the cap would be shrunk, and small objects lost."""
+    cap, floor = config.processor.get("max_pixels"), config.processor.get("min_pixels")
+    if isinstance(cap, int) and isinstance(floor, int) and floor > cap:
+        raise ConfigError(f"processor.min_pixels: {floor} is more than max_pixels ({cap})")
     image = dataset.config.image
     pixels = image.width * image.height
     if isinstance(cap, int) and pixels > cap:
