@@ -209,9 +209,7 @@ def check_sample(
         if mask is not None and "path" in decoded:
             pictures[image.state, image.camera] = (decoded["path"], mask)
     if pixels and not findings:  # looks are judged by labels that are in order
-        world = dataset.world
-        clear = frozenset(k for k, v in world.materials.items() if v.transmission)
-        findings += [finding(*f) for f in check_appearance(sample, world.colors, clear, pictures)]
+        findings += [finding(*f) for f in check_appearance(sample, dataset.world, pictures)]
     expected = {"sample.json", *(name for image in sample.images for name in image.files)}
     for name in sorted({p.name for p in folder.iterdir()} - expected):
         findings.append(finding(name, "is not mentioned in sample.json"))
@@ -356,15 +354,26 @@ def _check_labels(
         yield finding("relations", "do not follow from positions and camera")
     if not pixels:
         return
-    view = rasterize(objects, camera, dataset.world, image.width, image.height)
-    for k, labels in enumerate(true.objects):
-        if labels.pixels >= LEAST_PIXELS:
-            overlap = _overlap(mask == labels.index + 1, view.ids == k)
-            if overlap < LEAST_OVERLAP:
-                yield finding(
-                    f"objects.{labels.index}",
-                    f"mask and geometry overlap by {overlap:.2f} only (at least {LEAST_OVERLAP})",
-                )
+    for index, overlap in mask_overlaps(dataset.world, sample, image, mask):
+        if overlap < LEAST_OVERLAP:
+            message = f"mask and geometry overlap by {overlap:.2f} only (at least {LEAST_OVERLAP})"
+            yield finding(f"objects.{index}", message)
+
+
+def mask_overlaps(
+    world: World, sample: Sample, image: Image, mask: NDArray[np.uint8]
+) -> Iterator[tuple[int, float]]:
+    """Objects of at least `LEAST_PIXELS`, and how well their mask agrees with what is computed.
+
+    That is the intersection of both over their union.
+    """
+    objects = visible_objects(sample.plan.state(image.state, world), world)
+    camera = sample.plan.cameras[image.camera]
+    view = rasterize(objects, camera, world, image.width, image.height)
+    for k, obj in enumerate(objects):
+        inside = mask == obj.index + 1
+        if inside.sum() >= LEAST_PIXELS:
+            yield obj.index, _overlap(inside, view.ids == k)
 
 
 def _close(first: Any, second: Any, tolerance: float) -> bool:
