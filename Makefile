@@ -7,8 +7,8 @@ TIMES ?= 5
 FILES ?=
 INPUTS ?= 20000
 
-.PHONY: help setup setup-tests demo proof test test-under-load fuzz audit lint format bench faults sizes \
-	generated constraints constraints-gpu clean distclean
+.PHONY: help setup setup-tests demo proof test test-under-load fuzz integrations audit lint format \
+	bench faults sizes generated constraints constraints-gpu clean distclean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +37,9 @@ test-under-load: setup-tests  ## the suite, or FILES of it, TIMES times beside e
 
 fuzz: setup  ## mutate every kind of file that is read, INPUTS times in all: docs/security.md
 	@$(BIN)/python -W ignore -m tests.fuzz --inputs $(INPUTS) --workers $(JOBS)
+
+integrations: setup  ## try other trainers' libraries, each in an environment of its own
+	@$(BIN)/python -m tests.integrations $(DOORS)
 
 audit: setup  ## ask osv.dev what is known of the installed packages
 	@$(BIN)/python -m tests.audit

@@ -62,7 +62,9 @@ RENAMED = {"token_normalize_func": lambda name: OPTION_NAMES.get(name, name)}
 
 Device = Literal["auto", "cpu", "optix", "cuda", "hip", "oneapi", "metal"]
 Executor = Literal["local", "ray"]
-ExportFormat = Literal["parquet", "webdataset", "sharegpt", "vlm-r1", "reason-rft", "trance"]
+ExportFormat = Literal[
+    "parquet", "webdataset", "sharegpt", "vlm-r1", "reason-rft", "trance", "verl"
+]
 Quality = Literal["draft", "standard", "trance"]
 Scheme = Literal["cross-view", "view-angle", "objects", "compositional", "random"]
 
@@ -70,6 +72,12 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key.")
 ]
 DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="A data set folder.")]
+AnyDataset = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATASET", help="A folder, its export in parquet, or hf://datasets/OWNER/NAME."
+    ),
+]
 
 
 @app.callback()
@@ -331,7 +339,7 @@ def validate(
 
 @app.command()
 def stats(
-    dataset: DatasetFolder,
+    dataset: AnyDataset,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for figures.")] = None,
     blind: Annotated[
         bool,
@@ -349,7 +357,10 @@ def stats(
         require("tvr stats --out", "matplotlib")
     if blind:
         require("tvr stats --blind", "sklearn")
-    opened = _open(dataset)
+    opened = _open_any(dataset)
+    if blind and not opened.has_files:
+        message = "is stored in the folder of a data set; an export has no place for it"
+        raise ParameterError("blind", message)
     accumulator = measuring.StatsAccumulator(opened)
     plans = []
     total = opened.manifest.counts["samples"]
@@ -376,7 +387,7 @@ def stats(
 
 @app.command()
 def view(
-    dataset: DatasetFolder,
+    dataset: AnyDataset,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="By default DATASET/gallery.html.")
     ] = None,
@@ -389,7 +400,7 @@ def view(
     from star_tvr.generator import gallery
 
     require("tvr view", "matplotlib")
-    opened = _open(dataset)
+    opened = _open_any(dataset)
     said: dict[Pair, ScoredAnswer] = {}
     if predictions is not None:
         from star_tvr.training.metrics_report import score_file
@@ -397,7 +408,8 @@ def view(
 
         report = score_file(predictions, opened)
         said = {r.pair: judge("", r.completion, r.truth, r.right) for r in report.results}
-    page = gallery.Gallery(opened, out or dataset / "gallery.html", said)
+    place = dataset if dataset.is_dir() else Path()  # the hub's are in a cache
+    page = gallery.Gallery(opened, out or place / "gallery.html", said)
     shown = page.choose(limit)
     for sample in progress(map(opened.sample, shown), "reading", len(shown), last=False):
         page.add(sample)
@@ -416,8 +428,8 @@ def export(
     """Write a data set in another program's form."""
     from star_tvr.training.exports.export_dataset import prepare_export
 
-    if format == "parquet":
-        require("tvr export --format parquet", "datasets")
+    if format in ("parquet", "verl"):
+        require(f"tvr export --format {format}", "datasets")
     work = prepare_export(_open(dataset), out, format, splits or [])
     done = sum(1 for _ in progress(work.items, "exporting", work.total))
     echo(f"{out}: {done} pairs as {format}")
@@ -461,7 +473,7 @@ def import_trance(
 @app.command()
 def score(
     predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS.jsonl")],
-    dataset: DatasetFolder,
+    dataset: AnyDataset,
     splits: Annotated[
         list[str] | None,
         typer.Option("--split", metavar="S/NAME", help="Such as cross-view/test_id; repeatable."),
@@ -475,7 +487,7 @@ def score(
     from star_tvr.training.comparison import score_files
     from star_tvr.training.metric_tables import score_tables
 
-    report, comparison = score_files(predictions, _open(dataset), splits, against)
+    report, comparison = score_files(predictions, _open_any(dataset), splits, against)
     if as_json:
         echo(json.dumps((comparison or report).to_json(), indent=1))
     else:
@@ -503,10 +515,7 @@ def train_grpo(config: TrainConfig, set_: Overrides = None) -> None:
 
 @app.command()
 def evaluate(
-    dataset: Annotated[
-        Path,
-        typer.Argument(metavar="DATASET", help="A data set folder, or its export in parquet."),
-    ],
+    dataset: AnyDataset,
     splits: Annotated[
         list[str],
         typer.Option("--split", metavar="S/NAME", help="Such as cross-view/test_ood; repeatable."),
@@ -683,6 +692,12 @@ def _open(folder: Path) -> "Dataset":
     from star_tvr.schemas.dataset import Dataset
 
     return Dataset.open(folder)
+
+
+def _open_any(folder: Path) -> "Dataset":
+    from star_tvr.training.parquet_dataset import open_dataset
+
+    return open_dataset(folder)
 
 
 def _terminate(number: int, _frame: object) -> None:

@@ -226,7 +226,8 @@ async function open(sample) {
   const pairs = preferred(fitting(sample));
   const pair = pairs[0] || preferred(sample.pairs)[0];
   $("json").textContent = clean(text);
-  $("file").setAttribute("href", sample.file);
+  $("file").hidden = !sample.file;
+  $("file").setAttribute("href", sample.file || "");
   $("name").textContent = clean(sample.id);
   for (const [side, camera, which] of [["left", pair.initial, "initial"], ["right", pair.final, "final"]]) {
     const options = Object.keys(sample.images).map((key) => make("option", { value: key, text: key.replace("-", ", ") }));

@@ -105,7 +105,7 @@ class Gallery:
         images = {}
         for image in sample.images:
             files = [folder / name for name in (image.path, image.mask) if name]
-            self._bytes += sum(file.stat().st_size for file in files if file.is_file())
+            self._bytes += sum(self._size(sample.id, file) for file in files)
             images[f"{image.state}-{image.camera}"] = shown = {
                 "thumb": self._thumbnail(sample.id, image) if image in small[:THUMBNAILS] else None,
                 "full": self._link(files[0]),
@@ -159,6 +159,15 @@ class Gallery:
         except DataError:
             return None
 
+    def _size(self, sample_id: str, file: Path) -> int:
+        """Bytes of a picture's file; 0 if there is none."""
+        if self._dataset.has_files:
+            return file.stat().st_size if file.is_file() else 0
+        try:
+            return len(self._dataset.picture(sample_id, file.name))
+        except DataError:
+            return 0
+
     def _is_gray(self, sample_id: str, mask: str) -> bool:
         try:
             return is_gray(self._dataset.picture(sample_id, mask))
@@ -176,8 +185,10 @@ class Gallery:
         small.save(stream, "WEBP", quality=65, method=2)
         return _url(stream.getvalue(), "webp")
 
-    def _link(self, file: Path) -> str:
-        """The way to a file from the page."""
+    def _link(self, file: Path) -> str | None:
+        """The way to a file from the page; None in an export, which has no files of samples."""
+        if not self._dataset.has_files:
+            return None
         start = os.path.realpath(self._path.parent)
         return quote(Path(os.path.relpath(os.path.realpath(file.parent), start)).as_posix()) + (
             f"/{quote(file.name)}"

@@ -138,6 +138,11 @@ class Dataset:
         root = Path(root)
         path = root / "dataset.json"
         if not path.exists() and not path.is_symlink():
+            if any(root.glob("data/*/*.parquet")):
+                raise DataError(
+                    f"{root}: is an export in parquet, which this cannot use; name the folder of "
+                    "the data set that it was made from"
+                )
             raise DataError(f"{root}: is not a data set (there is no dataset.json in it)")
         return cls(root, Manifest.parse(read_text(path, root=root), path))
 
@@ -150,6 +155,15 @@ class Dataset:
     def world(self) -> World:
         """The vocabulary and geometry of this data set."""
         return self.config.world
+
+    @property
+    def has_files(self) -> bool:
+        """Whether its samples are folders of files, which can be added to and linked to."""
+        return True
+
+    def has(self, sample: str) -> bool:
+        """Whether there is such a sample."""
+        return (self.folder(sample) / "sample.json").is_file()
 
     def ids(self) -> list[str]:
         """The samples that are there, in order."""

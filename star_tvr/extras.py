@@ -14,6 +14,7 @@ EXTRAS = {
     "h5py": "render",
     "accelerate": "train",
     "datasets": "train",
+    "huggingface_hub": "train",
     "peft": "train",
     "safetensors": "train",
     "tokenizers": "train",

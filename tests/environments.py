@@ -14,6 +14,7 @@ import sys
 import tempfile
 import tomllib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -48,15 +49,25 @@ def newer_python() -> str | None:
     return None
 
 
-def environment(wheel: Path, extras: str = "", python: str = sys.executable) -> Path:
+def environment(
+    wheel: Path,
+    extras: str = "",
+    python: str = sys.executable,
+    packages: Sequence[str] = (),
+) -> Path:
     """The folder of commands of an environment that has this wheel and what it asks for.
 
     Args:
         wheel: of this project.
         extras: such as `render` or `train,ask`.
         python: to make the environment of.
+        packages: of other people, which choose the versions of all but PyTorch.
+
+    Raises:
+        AssertionError: something cannot be installed; with what pip says.
     """
-    folder = KEPT / f"{extras or 'core'}-{Path(python).name}"
+    name = re.split("[=<>]", packages[0])[0] if packages else extras or "core"
+    folder = KEPT / f"{name}-{Path(python).name}"
     KEPT.mkdir(exist_ok=True)
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
@@ -64,7 +75,9 @@ def environment(wheel: Path, extras: str = "", python: str = sys.executable) -> 
     pins = (ROOT / "constraints.txt").read_text()
     if "render" not in extras:  # then it is not the numpy 1 of Blender
         pins = re.sub("^numpy==.*", "", pins, flags=re.MULTILINE)
-    key = hashlib.sha256("\n".join([python, pins, *asked]).encode()).hexdigest()
+    if packages:  # never the PyTorch for CUDA, of many gigabytes
+        pins = "\n".join(re.findall("^torch==.*", pins, re.MULTILINE))
+    key = hashlib.sha256("\n".join([python, pins, *asked, *packages]).encode()).hexdigest()
     pip = (folder / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check")
     with (KEPT / "lock").open("w") as lock, tempfile.NamedTemporaryFile("w") as constraints:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -76,7 +89,7 @@ def environment(wheel: Path, extras: str = "", python: str = sys.executable) -> 
         run(sys.executable, "-m", "virtualenv", "-q", "-p", python, folder)
         constraints.write(pins)
         constraints.flush()
-        run(*pip, "-c", constraints.name, f"{wheel}[{extras}]" if extras else wheel)
+        run(*pip, "-c", constraints.name, f"{wheel}[{extras}]" if extras else wheel, *packages)
         ready.write_text(key)
     return folder / "bin"
 

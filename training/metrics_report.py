@@ -197,7 +197,7 @@ def score_file(
 
 def _has(dataset: Dataset, pair: Pair, plan_of: Callable[[str], Plan]) -> bool:
     """Whether the data set has both images of a pair."""
-    if not (dataset.folder(pair.sample) / "sample.json").is_file():
+    if not dataset.has(pair.sample):
         return False
     return {("initial", pair.initial), ("final", pair.final)} <= set(plan_of(pair.sample).views)
 

@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from star_tvr.extras import require
 from star_tvr.scenes.errors import DataError
 from star_tvr.schemas.checks import check
 from star_tvr.schemas.dataset import Dataset, Manifest
@@ -30,18 +31,21 @@ IMAGES = ("initial_image", "final_image")
 COLUMNS = (*PAIR_KEYS, "difficulty", *IMAGES, SAMPLE)
 """What is read of an export."""
 
+EVERY_SPLIT = "*"
+"""The name of a split that stands for all of them together."""
+
 GROUPS_KEPT = 4
 """Groups of rows, one column of each, that are kept in memory."""
 
 
 @dataclass(frozen=True)
 class ParquetDataset(Dataset):
-    """One split of an export, which is read like the folder of a data set.
+    """A split of an export, or all of them, which is read like the folder of a data set.
 
     It holds the pairs of the split, and of their samples the pictures of these pairs alone.
 
     Attributes:
-        name: of the split, as in the export: `cross-view/train`.
+        name: of the split, as in the export: `cross-view/train`; or `EVERY_SPLIT`.
         files: its files, in order.
         lines: of every row, `sample`, `initial`, `final` and, where it is known, `difficulty`.
         value: the value of a row, given by its number, in one of COLUMNS.
@@ -61,15 +65,28 @@ class ParquetDataset(Dataset):
         """
         files = sorted(root.glob("data/*/*.parquet"))
         if not files:
-            raise DataError(f"{root}: is neither a data set nor an export in parquet")
+            raise DataError(f"{root}: is not an export in parquet")
         manifest = _manifest(files[0])
-        files = [path for path in files if _split_name(path) == name]
+        files = [path for path in files if name in (_split_name(path), EVERY_SPLIT)]
         rows = _Rows(files)
         return cls(root, manifest, name, files, rows.lines(), rows.value)
 
     def __reduce__(self) -> Any:
         # For the worker processes of data loaders, and for hashes of what makes rows.
         return ParquetDataset.load, (self.root, self.name)
+
+    @property
+    def has_files(self) -> bool:
+        """No: nothing can be added to an export, and its pictures are inside it."""
+        return False
+
+    def has(self, sample: str) -> bool:
+        """Whether a pair of the split is of this sample."""
+        return sample in self._rows_of
+
+    def ids(self) -> list[str]:
+        """The samples of the pairs, in order."""
+        return list(self._rows_of)
 
     def split_names(self) -> list[str]:
         """`scheme/name` of every split that was exported."""
@@ -114,6 +131,8 @@ class ParquetDataset(Dataset):
         return replace(self, lines=[row], value=lambda _, column: row[column])
 
     def _split_lines(self, name: str) -> list[Any]:
+        if self.name == EVERY_SPLIT and name != EVERY_SPLIT:
+            return ParquetDataset.load(self.root, name)._split_lines(name)
         if name != self.name or not self.files:
             known = ", ".join(self.split_names())
             raise DataError(f"{self.split_file(name)}: there is no such split (known: {known})")
@@ -133,19 +152,55 @@ class ParquetDataset(Dataset):
 
 
 def is_dataset(root: Path) -> bool:
-    """Whether a folder is a data set, or an export in parquet."""
+    """Whether a folder, or what the hub has, is a data set, or an export in parquet."""
+    root = local_folder(root)
     return (root / "dataset.json").is_file() or any(root.glob("data/*/*.parquet"))
 
 
-def open_dataset(root: Path, split: str) -> Dataset:
-    """Open the folder of a data set, or a split of an export in parquet.
+HUB = "hf:/datasets/"
+"""How `hf://datasets/` begins as a path."""
+
+
+def local_folder(root: Path) -> Path:
+    """Where a data set lies: `root`, or a local copy of `hf://datasets/OWNER/NAME[@REVISION]`.
+
+    The copy is `huggingface_hub`'s, in its cache, and is fetched if it is not there or older; with
+    HF_HUB_OFFLINE=1 what is there is taken.
+
+    Raises:
+        DataError: it is not on the hub, or the hub cannot be reached.
+    """
+    name = str(root)
+    if not name.startswith(HUB) or root.exists():
+        return root
+    require("a data set of the hub", "huggingface_hub")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    repository, _, revision = name.removeprefix(HUB).partition("@")
+    try:
+        return Path(snapshot_download(repository, repo_type="dataset", revision=revision or None))
+    except (OSError, HfHubHTTPError, HFValidationError) as problem:
+        reason = " ".join(str(problem).split())[:300]
+        raise DataError(
+            f"hf://datasets/{name.removeprefix(HUB)}: cannot be fetched ({reason})"
+        ) from None
+
+
+def open_dataset(root: Path, split: str = EVERY_SPLIT) -> Dataset:
+    """Open the folder of a data set, or a split of an export in parquet, or all of an export.
+
+    Args:
+        root: the folder, or `hf://datasets/OWNER/NAME` for one on the Hugging Face hub.
+        split: what of an export; a folder is opened whole.
 
     Raises:
         DataError: it is neither, or what is there is damaged or too new.
     """
-    if (root / "dataset.json").is_file():
-        return Dataset.open(root)
-    return ParquetDataset.load(root, split)
+    root = local_folder(root)
+    if any(root.glob("data/*/*.parquet")) and not (root / "dataset.json").is_file():
+        return ParquetDataset.load(root, split)
+    return Dataset.open(root)
 
 
 class _Rows:

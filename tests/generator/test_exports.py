@@ -17,6 +17,7 @@ import pytest
 import webdataset
 import yaml
 
+from star_tvr import Episodes
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.scenes.rules import same_state
 from star_tvr.scenes.states import SceneObject
@@ -24,9 +25,12 @@ from star_tvr.scenes.transformations import Transformation, parse_transformation
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.pictures import decode_png
 from star_tvr.schemas.records import Pair
+from star_tvr.training.answers import compose, parse_truth
 from star_tvr.training.exports import parquet_writer, webdataset_writer
 from star_tvr.training.exports.export_dataset import FORMATS, export_dataset
 from star_tvr.training.exports.items import read_checked
+from star_tvr.training.integrations.verl import compute_score
+from star_tvr.training.prompts import flat_messages
 from tests.generator.command import limited, linux, refused, tvr
 
 SPLITS = ["train", "val", "test_id", "test_ood"]
@@ -135,6 +139,27 @@ def test_webdataset(divided, tmp_path, monkeypatch):
             ends = [f"{end}{k}.png" for k in ("", "_mask") for end in ("initial", "final")]
             images = [sample[name] for name in ends]
             check_pictures(divided, sample["json"], *images)
+
+
+def test_verl(divided, tmp_path):
+    out = tmp_path / "verl"
+    run(divided, out, "verl")
+    for split in SPLITS:
+        file = str(out / "cross-view" / f"{split}.parquet")
+        table = datasets.Dataset.from_parquet(file, cache_dir=str(tmp_path / "cache"))
+        assert [row["extra_info"]["index"] for row in table] == list(range(len(table)))
+        episodes = Episodes(divided.root, f"cross-view/{split}")
+        assert len(table) == len(episodes)
+        for row, episode in zip(table, episodes, strict=True):
+            info = {k: row["extra_info"][k] for k in ("sample", "initial", "final", "split")}
+            assert info == {**episode.pair.to_json(), "split": episode.split}
+            assert row["prompt"] == flat_messages(episode.prompt)
+            for image, shown in zip(row["images"], episode.images, strict=True):
+                assert np.array_equal(np.asarray(image), np.asarray(shown))
+            truth = row["reward_model"]["ground_truth"]
+            assert truth == episodes.truth(episode.index)
+            found = compute_score(row["data_source"], compose(parse_truth(truth)), truth)
+            assert found["accuracy"] == 5 * len(parse_truth(truth))
 
 
 def lines(path):

@@ -113,7 +113,7 @@ def test_what_is_not_there_is_one_line(dataset, episodes):
     for nothing in (5, b"text", [{"content": 5}], [{"content": [{"text": 5}]}], {"content": ""}):
         with pytest.raises(ParameterError, match="^completion: is a .*; give a text, or a list of"):
             episodes.score(0, nothing)
-    with pytest.raises(DataError, match="is neither a data set nor an export"):
+    with pytest.raises(DataError, match="is not a data set"):
         Episodes(dataset.root / "samples", SPLIT)
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.scenes.transformations import answer_text
 from star_tvr.schemas.records import PAIR_KEYS, Pair
 from star_tvr.training import callbacks, evaluate, grpo, report, sft
 from star_tvr.training.backends import Decoding
@@ -20,9 +21,11 @@ from star_tvr.training.config import PromptConfig, RowsConfig, TraceConfig, load
 from star_tvr.training.exports import parquet_writer
 from star_tvr.training.exports.export_dataset import export_dataset
 from star_tvr.training.local_backend import LocalModel
+from star_tvr.training.metrics_report import score_file
 from star_tvr.training.parquet_dataset import MANIFEST, SAMPLE, ParquetDataset, open_dataset
 from star_tvr.training.rows import RowReader
 from star_tvr.training.training_rows import build_rows, stream_rows
+from star_tvr.tvr import main
 from tests.training.conftest import read_log
 from tests.training.discs import TRAIN
 
@@ -384,3 +387,75 @@ def test_an_evaluation_of_a_split_that_was_not_exported(tiny, exported, tmp_path
     with pytest.raises(DataError, match="there is no such split .known: cross-view/test_id"):
         evaluate.run(exported, "cross-view/test", str(tiny["tiny"]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+# --- The commands ------------------------------------------------------------------------------
+
+
+def oracle_file(path, dataset, split):
+    """Predictions, every second one right, of a split."""
+    lines = []
+    for k, pair in enumerate(dataset.split(split)):
+        truth = answer_text(dataset.sample(pair.sample).plan.transformations)
+        answer = truth if k % 2 else "0.color.none"
+        said = {"completion": f"<think></think><answer>{answer}</answer>"}
+        lines.append(json.dumps({**pair.to_json(), **said}))
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_export_scores_as_its_folder(dataset, exported, tmp_path, named):
+    said = oracle_file(tmp_path / "said.jsonl", dataset, "cross-view/test_ood")
+    split = "cross-view/test_ood" if named else None
+    reports = [score_file(said, open_dataset(root), split) for root in (dataset.root, exported)]
+    assert reports[0].to_json() == reports[1].to_json()
+    assert reports[0].overall["tacc"].value == 0.5
+    unknown = json.loads(said.read_text().splitlines()[0]) | {"sample": "000099"}
+    said.write_text(json.dumps(unknown))
+    with pytest.raises(DataError, match="line 1: sample 000099, .* is not in"):
+        score_file(said, open_dataset(exported), split)
+
+
+def test_commands_take_an_export_or_say_what_it_lacks(dataset, exported, tmp_path, capsys):
+    said = oracle_file(tmp_path / "said.jsonl", dataset, SPLIT)
+    shown = []
+    for root in (dataset.root, exported):
+        for asked in (("score", said, root, "--split", SPLIT, "--json"), ("stats", root, "--json")):
+            with pytest.raises(SystemExit) as end:
+                main([str(word) for word in asked])
+            assert end.value.code == 0
+            shown.append(json.loads(capsys.readouterr().out))
+    assert shown[:2] == shown[2:]
+    page = tmp_path / "page.html"
+    with pytest.raises(SystemExit) as end:
+        main(["view", str(exported), "--out", str(page)])
+    assert end.value.code == 0 and page.read_text().count("data:image/png;base64,") > 12
+    for words, status, message in (
+        (["split", exported], 1, "is an export in parquet, which this cannot use; name the folder"),
+        (["validate", exported], 1, "is an export in parquet, which this cannot use"),
+        (
+            ["stats", exported, "--blind"],
+            2,
+            "--blind: is stored in the folder of a data set;",
+        ),
+        (["stats", exported / "data"], 1, "is not a data set (there is no dataset.json in it)"),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(word) for word in words])
+        error = capsys.readouterr().err
+        assert end.value.code == status and message in error and error.count("\n") == 1
+
+
+def test_a_data_set_of_the_hub(dataset, exported, tmp_path, monkeypatch):
+    cache = tmp_path / "datasets--somebody--tvr"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(exported, cache / "snapshots" / ("0" * 40))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_OFFLINE", True)
+    opened = open_dataset(Path("hf://datasets/somebody/tvr"), SPLIT)
+    assert opened.split(SPLIT) == dataset.split(SPLIT)
+    with pytest.raises(DataError, match=r"^hf://datasets/somebody/else: cannot be fetched \("):
+        open_dataset(Path("hf://datasets/somebody/else"), SPLIT)

@@ -11,7 +11,14 @@ from typing import Any
 from star_tvr.scenes.transformations import Transformation
 from star_tvr.schemas.dataset import SAMPLES_PER_FOLDER, Dataset, dumps, dumps_line
 from star_tvr.training.config import PromptConfig
-from star_tvr.training.exports.items import ExportItem, ExportSplit, flat_prompt, items, picture
+from star_tvr.training.exports.items import (
+    ExportItem,
+    ExportSplit,
+    flat_prompt,
+    items,
+    picture,
+    truth,
+)
 from star_tvr.training.prompts import (
     answer_completion,
     build_prompt,
@@ -65,7 +72,10 @@ def write_reason_rft(
 def sharegpt_row(
     dataset: Dataset, item: ExportItem, number: int, images: list[str]
 ) -> dict[str, Any]:
-    """Messages whose `<image>` marks stand for `images`, in order; the answer comes last."""
+    """Messages whose `<image>` marks stand for `images`, in order; the answer comes last.
+
+    `solution` is what ms-swift passes to rewards.
+    """
     reply = answer_completion(item.answer)[0]["content"][0]["text"]
     return {
         "messages": [
@@ -73,6 +83,7 @@ def sharegpt_row(
             {"role": "assistant", "content": reply},
         ],
         "images": images,
+        "solution": truth(dataset, item),
         **item.pair.to_json(),
     }
 

@@ -12,6 +12,7 @@ from star_tvr.training.exports import (
     conversations_writer,
     parquet_writer,
     trance_writer,
+    verl_writer,
     webdataset_writer,
 )
 from star_tvr.training.exports.items import ExportItem, ExportSplit, choose_splits, count
@@ -27,6 +28,7 @@ FORMATS: dict[str, Writer] = {
     "vlm-r1": conversations_writer.write_vlm_r1,
     "reason-rft": conversations_writer.write_reason_rft,
     "trance": trance_writer.write,
+    "verl": verl_writer.write,
 }
 
 

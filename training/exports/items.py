@@ -161,6 +161,12 @@ def flat_prompt(dataset: Dataset, item: ExportItem, prompt: PromptConfig) -> lis
     )
 
 
+def truth(dataset: Dataset, item: ExportItem) -> str:
+    """The true answer with all that is as right: what rewards are given."""
+    plan = item.sample.plan
+    return truth_text(with_equivalents(plan.initial, plan.transformations, dataset.world))
+
+
 def record(dataset: Dataset, item: ExportItem, prompt: PromptConfig) -> dict[str, Any]:
     """Everything about a pair but its pictures, fit for JSON."""
     plan, world = item.sample.plan, dataset.world
@@ -170,7 +176,7 @@ def record(dataset: Dataset, item: ExportItem, prompt: PromptConfig) -> dict[str
         "difficulty": item.difficulty,
         "prompt": flat_prompt(dataset, item, prompt),
         "answer": item.answer,
-        "truth": truth_text(told),
+        "truth": truth(dataset, item),
         "transformations": [{**asdict(t), "equivalents": list(t.equivalents)} for t in told],
         "initial_objects": [o.to_json(world) for o in plan.initial],
         "final_objects": [o.to_json(world) for o in plan.final],
