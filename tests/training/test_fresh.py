@@ -18,7 +18,7 @@ from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.transformations import answer_text
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.stream import Stream
-from star_tvr.training import grpo, sft
+from star_tvr.training import grpo, report, sft
 from star_tvr.training.checks import check_config
 from star_tvr.training.config import FreshConfig, load_train_config
 from star_tvr.training.curriculum import Curriculum
@@ -227,6 +227,10 @@ def test_grpo_asks_the_planned_questions_though_its_renderer_is_killed(write, mo
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
     made_by = [question.get("decision") for line in lines for question in line["asked"]]
     assert made_by == [None, None, None, None, 0, 0, 1, 1, 2, 2]
+    with (folder / "asked.jsonl").open("a") as file:
+        file.write('{"step": 6, "asked": [{"right": 1}]}\n{"step": 7, "as')  # left out
+    page = report.run(folder).read_text()
+    assert "What was asked" in page and "what was asked in 5 steps" in page
 
 
 KILLED = """

@@ -2,14 +2,17 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Picture
+from pydantic import Field
 
+from star_tvr.scenes.errors import ConfigError
+from star_tvr.scenes.settings import Integer, Settings
 from star_tvr.schemas.files import read_text
 from star_tvr.training.report import plots
 from star_tvr.training.report.curves import Figure
@@ -19,13 +22,29 @@ TITLES = {
     "objects": "visible objects",
     "changes": "changes",
     "attribute": "attribute that changes",
-    "angle": "angle between the views, up to (degrees)",
-    "size": "smallest changed object, up to (% of the width)",
+    "angle": "angle between the views, degrees",
+    "size": "smallest changed object, % of width",
     "level": "level",
 }
 
+
+class AskedQuestion(Settings, extra="ignore"):
+    """A question in a line of `asked.jsonl`, see `training.curriculum`."""
+
+    right: Annotated[Integer, Field(ge=0)]
+    of: Annotated[Integer, Field(ge=1)]
+    cell: dict[str, tuple[str, ...]]
+
+
+class AskedLine(Settings, extra="ignore"):
+    """What was asked in a step."""
+
+    step: Annotated[Integer, Field(ge=1)]
+    asked: tuple[AskedQuestion, ...]
+
+
 STRETCHES = 12
-"""Columns of a picture: stretches of steps."""
+"""Most columns of a picture: stretches of steps."""
 
 MOST_ROWS, MOST_TICKS = 100, 14
 """Values of a factor that are drawn, and those that are named."""
@@ -36,22 +55,23 @@ def figures(runs: Iterable[TrainingRun]) -> list[Figure]:
     return [picture(run.name, lines) for run in runs if (lines := _read(run.folder))]
 
 
-def picture(name: str, lines: Sequence[Mapping[str, Any]]) -> Figure:
+def picture(name: str, lines: Sequence[AskedLine]) -> Figure:
     """For every factor: the share of the questions of each value over the steps, and how right."""
-    last = max(line["step"] for line in lines)
+    last = max(line.step for line in lines)
+    columns = min(STRETCHES, last)
     asked: dict[str, dict[str, dict[int, list[float]]]] = {}
     totals: dict[int, int] = defaultdict(int)
     for line in lines:
-        column = min(STRETCHES - 1, (line["step"] - 1) * STRETCHES // last)
-        for question in line["asked"]:
+        column = (line.step - 1) * columns // last
+        for question in line.asked:
             totals[column] += 1
-            for factor, values in question["cell"].items():
+            for factor, values in question.cell.items():
                 for value in values:
-                    columns = asked.setdefault(factor, {}).setdefault(value, {})
-                    cell = columns.setdefault(column, [0.0, 0.0, 0.0])
+                    seen = asked.setdefault(factor, {}).setdefault(value, {})
+                    cell = seen.setdefault(column, [0.0, 0.0, 0.0])
                     cell[0] += 1
-                    cell[1] += question["right"]
-                    cell[2] += question["of"]
+                    cell[1] += question.right
+                    cell[2] += question.of
     shown = [f for f in TITLES if 1 < len(asked.get(f, ())) <= MOST_ROWS] or ["changes"]
     heights = [min(MOST_TICKS, max(2, len(asked[f]))) for f in shown]
     with rc_context({**plots.STYLE, "axes.grid": False}):
@@ -59,7 +79,7 @@ def picture(name: str, lines: Sequence[Mapping[str, Any]]) -> Figure:
         grid = figure.subplots(len(shown), 2, squeeze=False, gridspec_kw={"height_ratios": heights})
         for axes, factor in zip(grid, shown, strict=True):
             values = sorted(asked[factor], key=_natural)
-            share = np.full((len(values), STRETCHES), np.nan)
+            share = np.full((len(values), columns), np.nan)
             correct = share.copy()
             for row, value in enumerate(values):
                 for column, (count, good, of) in asked[factor][value].items():
@@ -82,19 +102,19 @@ def picture(name: str, lines: Sequence[Mapping[str, Any]]) -> Figure:
     return Figure(url, f"{name}: what was asked in {last} steps, and the share of right answers")
 
 
-def _read(folder: Path) -> list[Any]:
+def _read(folder: Path) -> list[AskedLine]:
     """The lines of `asked.jsonl` that can be read; a run that goes on may be writing the last."""
     path = folder / "asked.jsonl"
     if not path.is_file():
         return []
     found = []
-    for line in read_text(path).splitlines():
+    for text in read_text(path).splitlines():
         try:
-            document = json.loads(line)
-        except ValueError:
+            line = AskedLine.parse(json.loads(text), str(path))
+        except (ValueError, RecursionError, ConfigError):
             continue
-        if isinstance(document, dict) and document.get("asked"):
-            found.append(document)
+        if line.asked:
+            found.append(line)
     return found
 
 
