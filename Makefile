@@ -4,10 +4,11 @@
 BIN := .venv/bin
 JOBS ?= 2
 TIMES ?= 5
+FILES ?=
 INPUTS ?= 20000
 
 .PHONY: help setup setup-tests demo proof test test-under-load fuzz audit lint format bench faults sizes \
-	generated constraints clean distclean
+	generated constraints constraints-gpu clean distclean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,11 +28,11 @@ proof: setup  ## render, train by SFT and GRPO, test: what docs/proof.md shows, 
 test: setup-tests lint  ## lint, then the whole test suite
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
-test-under-load: setup-tests  ## the whole suite TIMES times beside eight busy processes
+test-under-load: setup-tests  ## the suite, or FILES of it, TIMES times beside eight busy processes
 	@busy=; trap 'kill $$busy' EXIT; trap 'exit 1' INT TERM; \
 	for k in 1 2 3 4 5 6 7 8; do while :; do :; done & busy="$$busy $$!"; done; \
 	for k in $$(seq $(TIMES)); do \
-	  echo "== $$k of $(TIMES)"; $(BIN)/pytest -n $(JOBS) --dist loadfile || exit 1; \
+	  echo "== $$k of $(TIMES)"; $(BIN)/pytest -n $(JOBS) --dist loadfile $(FILES) || exit 1; \
 	done
 
 fuzz: setup  ## mutate every kind of file that is read, INPUTS times in all: docs/security.md
@@ -66,6 +67,14 @@ constraints:  ## pin what is in .venv now (first upgrade there what you want to 
 	@{ grep '^#' constraints.txt; \
 	   $(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.new
 	@mv constraints.new constraints.txt
+
+constraints-gpu: setup  ## constraints-gpu.txt from constraints.txt: training and vLLM, Python 3.12
+	@grep -vE '^(#|bpy|fastapi|numpy|pyarrow)' constraints.txt > constraints.new
+	@{ grep '^#' constraints-gpu.txt; \
+	   echo vllm | $(BIN)/uv pip compile -q --no-header --no-annotate --python-version 3.12 \
+	     --python-platform x86_64-manylinux_2_28 --extra train --extra quantize --extra ask --extra report \
+	     -c constraints.new pyproject.toml -; } > constraints-gpu.new
+	@rm constraints.new; mv constraints-gpu.new constraints-gpu.txt
 
 clean:  ## remove caches, build products and the demo's output
 	rm -rf build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

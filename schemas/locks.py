@@ -2,7 +2,9 @@
 
 A lock is one on a stretch of bytes of the file `.lock` (POSIX `fcntl`), so that commands that make
 different samples of one data set do not exclude each other: byte `i` stands for sample `i`. The
-file says who holds it, is removed by the last one, and means nothing when it is left behind.
+file says who holds it, and means nothing when it is left behind. The last one removes it, but on a
+file system that other machines may share: there a client can go on seeing, and lock, a file that
+another one removed, while a third makes a new one.
 """
 
 import errno
@@ -170,13 +172,33 @@ def _take(
 
 
 def _leave(handle: int, place: int) -> None:
-    """End all locks; whoever is the last removes the file, wherever its folder is by now."""
+    """End all locks; the last one removes the file, if it may, wherever its folder is by now."""
     with suppress(OSError):  # the lock ends with the descriptor, come what may
         fcntl.lockf(handle, fcntl.LOCK_EX, 1, GATE)
         fcntl.lockf(handle, fcntl.LOCK_UN, GATE)
-        if _try(handle, fcntl.LOCK_EX, range(GATE)):
+        if _try(handle, fcntl.LOCK_EX, range(GATE)) and _is_local(place):
             os.unlink(LOCK, dir_fd=place)
     os.close(handle)
+
+
+LOCAL = {
+    *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "overlay", "tmpfs"),
+    *("ramfs", "vfat", "exfat", "ntfs3", "hfsplus"),
+}
+"""File systems of Linux that one machine has for itself. What is not listed may be shared."""
+
+
+def _is_local(place: int) -> bool:
+    """Whether only this machine sees a folder, given by a descriptor."""
+    device = os.fstat(place).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return True  # not Linux
+    # Lines are of the form "36 35 98:0 /root /mount options … - type source options".
+    kinds = [m.partition(" - ")[2].split()[0] for m in mounts if m.split()[2] == number]
+    return all(kind in LOCAL for kind in kinds)  # parts of btrfs have numbers that are not listed
 
 
 def _try(handle: int, kind: int, part: range) -> bool:

@@ -12,8 +12,7 @@ Everything that is installed lies below this package; its parts are the folders 
 user's own packages called `training` or `schemas` are never in its way.
 """
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # for checkers; `typing` is not imported, so that Ctrl-C is heard early
 if TYPE_CHECKING:
     from star_tvr.schemas.config import load_config
     from star_tvr.schemas.dataset import Dataset

@@ -152,8 +152,8 @@ def _check_device(config: TrainConfig) -> None:
         raise ConfigError(f"{config.source}: {wants[0]}: needs a GPU; set it to false on the CPU")
     if config.trainer.get("use_vllm") and find_spec("vllm") is None:
         raise ConfigError(
-            f"{config.source}: use_vllm: vLLM is not installed; docs/training.md says which "
-            "version fits, or leave it out"
+            f"{config.source}: use_vllm: vLLM is not installed; docs/serving.md says which one "
+            "fits, or leave it out"
         )
     # Trainer would divide every batch among them by DataParallel, which TRL refuses.
     if not config.trainer["use_cpu"] and "LOCAL_RANK" not in os.environ and count_gpus() > 1:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from star_tvr.scenes.errors import ConfigError, DataError
+from star_tvr.schemas import locks
 from star_tvr.schemas.folders import LOCK, was_begun
 from star_tvr.schemas.locks import brief_lock, lock_folder
 
@@ -175,6 +176,23 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
     with lock_folder(tmp_path / "d"):
         assert (tmp_path / "d").is_dir()
     assert "d: the file system has no locks (No locks available); let" in capsys.readouterr().err
+
+
+def test_where_other_machines_may_share_a_file_system_the_lock_file_stays(
+    tmp_path, monkeypatch, hold
+):
+    """On NFS, a client that still sees a file which another one removed would lock that one."""
+    monkeypatch.setattr(locks, "LOCAL", set())
+    lock = tmp_path / "d" / LOCK
+    with lock_folder(tmp_path / "d"):
+        number = lock.stat().st_ino
+    with lock_folder(tmp_path / "d"):
+        pass
+    assert lock.stat().st_ino == number
+    other = hold(tmp_path / "d")
+    with pytest.raises(ConfigError, match=f"process {other.process.pid} on"):
+        with lock_folder(tmp_path / "d"):
+            pass
 
 
 def test_a_folder_is_not_locked_twice_by_one_process(tmp_path):

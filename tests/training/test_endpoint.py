@@ -26,12 +26,14 @@ from PIL import Image
 
 from star_tvr.scenes.errors import ConfigError, DataError
 from star_tvr.schemas.records import Pair
-from star_tvr.training import endpoint_backend, evaluate
+from star_tvr.training import endpoint_backend, evaluate, sft
 from star_tvr.training.backends import Decoding
 from star_tvr.training.config import PromptConfig
 from star_tvr.training.endpoint_backend import Endpoint, EndpointError, read_completion, retry_after
+from star_tvr.training.merge import merge
 from star_tvr.training.rows import RowReader
 from tests.generator.command import Running, refused, tvr
+from tests.training.conftest import write_document
 from tests.training.discs import background
 
 SPLIT = "cross-view/test_ood"
@@ -668,9 +670,18 @@ def test_times_to_wait(dataset):
 
 
 @pytest.fixture(scope="module")
-def served(tiny, tmp_path_factory):
-    """The address of `transformers serve` with a tiny model."""
-    model = tiny["tiny-idefics3"]
+def merged(tiny, dataset, tmp_path_factory):
+    """The folder of a tiny model that an adapter was merged into."""
+    root = tmp_path_factory.mktemp("merged")
+    values = {"model": str(tiny["tiny-idefics3"]), "lora": {"r": 4}, "max_steps": 1}
+    values |= {"output_dir": str(root / "run"), "per_device_train_batch_size": 1}
+    return merge(sft.run(write_document(root / "run.yaml", dataset, values)), root / "out")
+
+
+@pytest.fixture(scope="module")
+def served(merged, tmp_path_factory):
+    """The address of `transformers serve` with that model."""
+    model = merged
     log = tmp_path_factory.mktemp("serve") / "log"
     for _ in range(3):  # somebody else may take the port before the server does
         with socket.socket() as free:
@@ -711,8 +722,8 @@ def healthy(process, port) -> bool:
     return False
 
 
-def test_a_real_server_answers_as_the_model_does(served, dataset, tiny, tmp_path):
-    model = str(tiny["tiny-idefics3"])
+def test_a_real_server_answers_as_the_model_does(served, dataset, merged, tmp_path):
+    model = str(merged)
     local = evaluate.run(
         dataset.root, SPLIT, model, tmp_path / "local", max_new_tokens=16, device="cpu"
     )

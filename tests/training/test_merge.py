@@ -1,10 +1,13 @@
 """Merging an adapter: the same model as adapter on base, in a folder that opens anywhere."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -139,3 +142,15 @@ def test_what_a_killed_merge_left_is_no_hindrance(run, merged, tmp_path):
     merge(run, tmp_path / "out")
     assert {p.name for p in tmp_path.iterdir()} == {"out"}
     assert {p.name for p in (tmp_path / "out").iterdir()} == {p.name for p in merged.iterdir()}
+
+
+def test_what_is_shared_of_a_run_is_the_adapter_with_its_processor(run):
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    patterns = re.findall(r"--exclude '?([^ '\n]+)'?", page)
+    files = [str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()]
+    files += ["base/model.safetensors", "completions/completions_00001.parquet", "runs/a/events"]
+    assert {"log.jsonl", "training_args.bin", "checkpoint-1/optimizer.pt"} <= set(files)
+    assert set(filter_repo_objects(files, ignore_patterns=patterns)) == {
+        *("adapter_config.json", "adapter_model.safetensors", "config.yaml", "run.json"),
+        *("README.md", "tokenizer.json", "tokenizer_config.json", *PROCESSOR),
+    }
