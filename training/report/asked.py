@@ -72,20 +72,21 @@ def picture(name: str, lines: Sequence[AskedLine]) -> Figure:
                     cell[0] += 1
                     cell[1] += question.right
                     cell[2] += question.of
-    shown = [f for f in TITLES if 1 < len(asked.get(f, ())) <= MOST_ROWS] or ["changes"]
+    known = [factor for factor in TITLES if factor in asked]
+    shown = [f for f in known if 1 < len(asked[f]) <= MOST_ROWS] or known[:1]
     heights = [min(MOST_TICKS, max(2, len(asked[f]))) for f in shown]
     with rc_context({**plots.STYLE, "axes.grid": False}):
         figure = Picture(figsize=(9.5, 0.9 * len(shown) + 0.2 * sum(heights)), layout="constrained")
         grid = figure.subplots(len(shown), 2, squeeze=False, gridspec_kw={"height_ratios": heights})
         for axes, factor in zip(grid, shown, strict=True):
-            values = sorted(asked[factor], key=_natural)
-            share = np.full((len(values), columns), np.nan)
+            rows = sorted(asked[factor], key=_natural)
+            share = np.full((len(rows), columns), np.nan)
             correct = share.copy()
-            for row, value in enumerate(values):
+            for row, value in enumerate(rows):
                 for column, (count, good, of) in asked[factor][value].items():
                     share[row, column] = 100 * count / totals[column]
                     correct[row, column] = 100 * good / of
-            ends = (0.5, last + 0.5, len(values) - 0.5, -0.5)
+            ends = (0.5, last + 0.5, len(rows) - 0.5, -0.5)
             for place, table, title, colors, top in (
                 (axes[0], share, f"asked: {TITLES[factor]}", "Blues", max(1.0, np.nanmax(share))),
                 (axes[1], correct, "right in full", "viridis", 100.0),
@@ -94,8 +95,8 @@ def picture(name: str, lines: Sequence[AskedLine]) -> Figure:
                     table, cmap=colors, vmin=0, vmax=top, aspect="auto", extent=ends
                 )
                 place.set_title(title)
-                every = -(-len(values) // MOST_TICKS)
-                place.set_yticks(range(0, len(values), every), values[::every])
+                every = -(-len(rows) // MOST_TICKS)
+                place.set_yticks(range(0, len(rows), every), rows[::every])
                 place.set_xlabel("training step")
                 figure.colorbar(drawn, ax=place, label="%")
         url = plots.url(figure)
@@ -113,7 +114,7 @@ def _read(folder: Path) -> list[AskedLine]:
             line = AskedLine.parse(json.loads(text), str(path))
         except (ValueError, RecursionError, ConfigError):
             continue
-        if line.asked:
+        if any(question.cell.get(factor) for question in line.asked for factor in TITLES):
             found.append(line)
     return found
 
