@@ -462,8 +462,9 @@ def import_trance(
 def score(
     predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS.jsonl")],
     dataset: DatasetFolder,
-    split_: Annotated[
-        str | None, typer.Option("--split", metavar="S/NAME", help="Such as cross-view/test_id.")
+    splits: Annotated[
+        list[str] | None,
+        typer.Option("--split", metavar="S/NAME", help="Such as cross-view/test_id; repeatable."),
     ] = None,
     against: Annotated[
         Path | None, typer.Option(metavar="OTHER.jsonl", help="Compare with these predictions.")
@@ -474,7 +475,7 @@ def score(
     from star_tvr.training.comparison import score_files
     from star_tvr.training.metric_tables import score_tables
 
-    report, comparison = score_files(predictions, _open(dataset), split_, against)
+    report, comparison = score_files(predictions, _open(dataset), splits, against)
     if as_json:
         echo(json.dumps((comparison or report).to_json(), indent=1))
     else:
@@ -506,16 +507,34 @@ def evaluate(
         Path,
         typer.Argument(metavar="DATASET", help="A data set folder, or its export in parquet."),
     ],
-    split_: Annotated[
-        str, typer.Option("--split", metavar="S/NAME", help="Such as cross-view/test_ood.")
+    splits: Annotated[
+        list[str],
+        typer.Option("--split", metavar="S/NAME", help="Such as cross-view/test_ood; repeatable."),
     ],
     model: Annotated[
         str, typer.Option(help="A model folder or a hub name; its name at the endpoint.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for predictions and metrics.")],
     adapter: Annotated[str | None, typer.Option(help="A LoRA adapter for the model.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 512,
-    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Ask only so many questions; may be raised later.")
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUN|KEY=VALUE",
+            help="Word the question as this training run does, or change one key of prompt; "
+            "repeatable. By default as in the model's own training.",
+        ),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Longest answer; by default that of its training, or 512."),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0, help="0, greedy, by default; an endpoint gets it only if set."),
+    ] = None,
     num_samples: Annotated[int, typer.Option(min=1, help="Answers to each question.")] = 1,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of sampling; an endpoint gets it only if set.")
@@ -548,12 +567,24 @@ def evaluate(
     max_requests: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many requests, retries included.")
     ] = None,
+    reasoning_effort: Annotated[
+        str | None, typer.Option(metavar="WORD", help="For the endpoint, such as low or high.")
+    ] = None,
+    extra_body: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help="More keys for every request, such as '{\"top_k\": -1}'; null leaves one out. "
+            "They are written into evaluation.json.",
+        ),
+    ] = None,
 ) -> None:
     """Let a model answer a split, and score it; goes on where it was interrupted."""
+    from star_tvr.commands.options import parse_object
     from star_tvr.schemas.locks import lock_folder
     from star_tvr.training import evaluate as evaluation
     from star_tvr.training.backends import Decoding
-    from star_tvr.training.metric_tables import metrics_table
+    from star_tvr.training.metric_tables import evaluation_tables
 
     backend = evaluation.choose_backend(
         model,
@@ -566,18 +597,25 @@ def evaluate(
         timeout,
         retries,
         max_requests,
+        None if extra_body is None else parse_object("extra_body", extra_body),
+        reasoning_effort,
+        next(filter(evaluation.is_run, reversed(prompt or [])), None),
     )
     decoding = Decoding(max_new_tokens, temperature, num_samples, seed)
     shuffled = shuffle_images or exchange_images
+    wording = evaluation.choose_prompt(prompt, backend.trained().prompt) if prompt else None
     with lock_folder(out):
         session = evaluation.prepare(
-            dataset, split_, backend, out, decoding, shuffle_images=shuffled
+            dataset, splits, backend, out, decoding, wording, shuffled, limit
         )
         left = len(session.left)
         for response in progress(session.answers(), "evaluating", left, done=session.done):
             if response.completion is None:
                 echo(f"{response.question}: not answered: {response.problem}", error=True)
-        show(metrics_table(session.score()))
+        metrics = session.score()
+        show(*evaluation_tables(metrics))
+    if remark := session.remark(metrics):
+        echo(remark, error=True)
     echo(f"{out}: predictions.jsonl, metrics.json")
 
 

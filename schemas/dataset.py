@@ -267,6 +267,9 @@ def parse_sample(text: str, path: Path) -> Sample:
     data = parse_json(text, path)
     refuse_newer(data, path)
     check(data, "sample", path)
+    for k, image in enumerate(data["images"]):
+        if image["camera"] not in data["cameras"]:
+            raise DataError(f"{path}: images.{k}.camera: {image['camera']!r} is not in cameras")
     try:
         return Sample.from_json(data)
     except TvrError as problem:

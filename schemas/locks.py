@@ -38,7 +38,8 @@ def lock_folder(
 ) -> Iterator[None]:
     """Make a folder and let nobody else who asks write to it, or to a part of it, meanwhile.
 
-    Where the file system has no locks, it says so on stderr and goes on. A folder that was made
+    Where the file system has no locks, or keeps them from other machines, it says so on stderr and
+    goes on. A folder that was made
     here and is empty at the end is removed.
 
     Args:
@@ -66,6 +67,7 @@ def lock_folder(
             return
         _held[key] = handle
         try:
+            _warn_if_lonely(folder, place)
             _take(handle, folder, part, shared, clean)
             fcntl.lockf(handle, fcntl.LOCK_UN, 1, GATE)
             yield
@@ -106,6 +108,13 @@ def brief_lock(folder: Path) -> Iterator[None]:
                 _leave(handle, place)
     finally:
         os.close(place)
+
+
+def _warn_if_lonely(folder: Path, place: int) -> None:
+    kind, options = _mount(place)
+    for found in sorted({kind, *options} & LONELY):
+        words = f"locks do not reach other machines here ({found}); let none write to it meanwhile"
+        print(f"{folder}: {words}", file=sys.stderr)
 
 
 def _enter(folder: Path, place: int) -> int | None:
@@ -176,7 +185,7 @@ def _leave(handle: int, place: int) -> None:
     with suppress(OSError):  # the lock ends with the descriptor, come what may
         fcntl.lockf(handle, fcntl.LOCK_EX, 1, GATE)
         fcntl.lockf(handle, fcntl.LOCK_UN, GATE)
-        if _try(handle, fcntl.LOCK_EX, range(GATE)) and _is_local(place):
+        if _try(handle, fcntl.LOCK_EX, range(GATE)) and _mount(place)[0] in LOCAL:
             os.unlink(LOCK, dir_fd=place)
     os.close(handle)
 
@@ -188,17 +197,27 @@ LOCAL = {
 """File systems of Linux that one machine has for itself. What is not listed may be shared."""
 
 
-def _is_local(place: int) -> bool:
-    """Whether only this machine sees a folder, given by a descriptor."""
+LONELY = {"nolock", "local_lock=all", "local_lock=posix", "fuse.sshfs"}
+"""Options and kinds of mounts that keep locks to themselves: no other machine learns of them."""
+
+MOUNTS = Path("/proc/self/mountinfo")
+
+
+def _mount(place: int) -> tuple[str, set[str]]:
+    """The file system of a folder, given by a descriptor, and the options of its mount.
+
+    ("tmpfs", {}) where nothing is known of it: on other systems than Linux, for parts of btrfs.
+    """
     device = os.fstat(place).st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    except OSError:
-        return True  # not Linux
-    # Lines are of the form "36 35 98:0 /root /mount options … - type source options".
-    kinds = [m.partition(" - ")[2].split()[0] for m in mounts if m.split()[2] == number]
-    return all(kind in LOCAL for kind in kinds)  # parts of btrfs have numbers that are not listed
+    with suppress(OSError):
+        for line in MOUNTS.read_text().splitlines():
+            # "36 35 98:0 /root /mount options … - type source options"
+            mount, _, rest = line.partition(" - ")
+            if mount.split()[2] == number:
+                kind, _, options = rest.split(maxsplit=2)
+                return kind, set(options.split(","))
+    return "tmpfs", set()
 
 
 def _try(handle: int, kind: int, part: range) -> bool:

@@ -20,13 +20,15 @@ none imports a later one:
     training_rows    all rows of a run
     weights          whether weights are those of their model
     models           models and adapters, loaded
+    picture_size     at which size a model sees pictures
     tiny_models      models built on the spot
     sharding         weights that are divided among processes
     trl_arguments    the configuration as TRL wants it
     seen_scenes      which scenes a model was trained on
-    checks           what is refused before weights are loaded
     reward_logging   how the policy answers, logged
     run_folder       the folder of a run, begun or gone on with
+    validation       a split that is asked while training
+    checks           what is refused before weights are loaded
     curriculum       what a policy is asked next, by its own results
     fresh_renderer   what renders fresh data, started and watched
     fresh_log        how it and the training get on

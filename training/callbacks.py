@@ -17,7 +17,7 @@ from star_tvr.schemas.dataset import dumps_line
 from star_tvr.schemas.files import write_whole
 from star_tvr.training.config import TrainConfig
 from star_tvr.training.errors import TrainingError
-from star_tvr.training.run_folder import last_checkpoint
+from star_tvr.training.run_folder import last_checkpoint, note_best
 from star_tvr.training.sharding import local_part
 
 
@@ -29,6 +29,7 @@ def add_callbacks(trainer: Trainer, config: TrainConfig) -> None:
     trainer.add_callback(StopOnNonFinite())
     trainer.add_callback(LogFile(config.output_dir / "log.jsonl"))
     trainer.add_callback(ProgressLine(config.kind))
+    trainer.add_callback(NoteBest())
 
 
 class Speed(TrainerCallback):
@@ -54,6 +55,35 @@ class Speed(TrainerCallback):
             speed = (tokens - self.last[1]) / (now - self.last[0])
             logs["tokens_per_second"] = state.log_history[-1]["tokens_per_second"] = speed
         self.last = now, tokens
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Leave the time of a validation out."""
+        if self.last is not None:
+            self.last = self.last[0] + (metrics or {}).get("eval_runtime", 0.0), self.last[1]
+
+
+class NoteBest(TrainerCallback):
+    """Names the best checkpoint in `run.json`, as soon as it is there."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """After an interruption, that of the checkpoint."""
+        self.on_save(args, state, control)
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Write it down."""
+        if state.is_world_process_zero:
+            note_best(args, state)
 
 
 class StopOnNonFinite(TrainerCallback):
@@ -131,6 +161,9 @@ class ProgressLine(TrainerCallback):
         "rewards/accuracy_reward/mean": "accuracy",
         "rewards/format_reward/mean": "format",
         "completions/mean_length": "tokens",
+        "eval_tacc": "validation TAcc",
+        "eval_reward": "reward",
+        "eval_count_gap": "count gap",
     }
 
     def __init__(self, name: str) -> None:

@@ -20,6 +20,7 @@ from star_tvr.training.parquet_dataset import ParquetDataset, is_dataset, open_d
 from star_tvr.training.seen_scenes import scenes_of, seen_scenes
 from star_tvr.training.training_rows import batch_rows, count_rows
 from star_tvr.training.trl_arguments import trainer_arguments
+from star_tvr.training.validation import check_validation
 
 SAMPLE_BYTES = 20_000
 """Of a `sample.json`, about."""
@@ -57,6 +58,7 @@ def check_config(config: TrainConfig, model: bool = True) -> Dataset:
         _check_consistency(config, pairs)
         _check_streaming(config, dataset)
         _check_pixels(config, dataset)
+        check_validation(config)
         if model:
             _check_model(config)
     except (ConfigError, TrainingError) as problem:
@@ -112,10 +114,13 @@ def _check_fresh(config: TrainConfig, dataset: FreshDataset) -> None:
         )
     _check_room(dataset, dataset.end if fresh.keep == "all" else min(fresh.ahead, dataset.end))
     own = scenes_of(dataset.manifest)
-    for folder in fresh.held_out:
+    tests = [("fresh.held_out", folder) for folder in fresh.held_out]
+    if config.validation is not None and config.validation.dataset is not None:
+        tests.append(("validation.dataset", config.validation.dataset))
+    for key, folder in tests:
         if scenes_of(open_dataset(folder, config.split).manifest) == own:
             raise ConfigError(
-                f"fresh.held_out: {folder} has the scenes that are trained on (the same recipe and "
+                f"{key}: {folder} has the scenes that are trained on (the same recipe and "
                 f"seed {fresh.seed}); render it with another seed"
             )
     seen = seen_scenes((config.model, config.adapter)).get(own, [])
@@ -228,8 +233,10 @@ def _check_streaming(config: TrainConfig, dataset: Dataset) -> None:
 
 
 def _check_pixels(config: TrainConfig, dataset: Dataset) -> None:
-    """Pictures over the cap would be shrunk unnoticed, and the pixels named in prompts be wrong."""
-    cap = config.processor.get("max_pixels")
+    """Pictures over the cap would be shrunk, and small objects lost."""
+    cap, floor = config.processor.get("max_pixels"), config.processor.get("min_pixels")
+    if isinstance(cap, int) and isinstance(floor, int) and floor > cap:
+        raise ConfigError(f"processor.min_pixels: {floor} is more than max_pixels ({cap})")
     image = dataset.config.image
     pixels = image.width * image.height
     if isinstance(cap, int) and pixels > cap:

@@ -73,7 +73,10 @@ class Comparison:
 
 
 def score_files(
-    predictions: Path, dataset: Dataset, split: str | None = None, against: Path | None = None
+    predictions: Path,
+    dataset: Dataset,
+    split: str | Sequence[str] | None = None,
+    against: Path | None = None,
 ) -> tuple[MetricsReport, Comparison | None]:
     """Score a file of predictions, and compare it with another one if there is one.
 

@@ -169,6 +169,10 @@ class PromptConfig(Settings):
     """How an object is pointed at in the first picture, so that two identical objects can be told
     apart: `pixel` (center, origin at the top left), `cell` (column and row of a coarse grid,
     independent of the picture's size), or `none`."""
+    coordinates: Literal["model", "image"] = "model"
+    """Of which picture pixels and boxes are, in questions and in reasoning: the one that the
+    `model` sees, which its processor scales (Qwen2.5-VL, to multiples of 28), or the stored
+    `image`. Of processors that do not tell a size, it is the stored one."""
     cells: Annotated[Integer, Field(ge=1, le=100)] = 8
     """Columns and rows of that grid."""
     order: Order = "index"
@@ -181,6 +185,11 @@ class PromptConfig(Settings):
     """With `steps`, also ask for boxes."""
     system: Annotated[str, Field(min_length=1)] = SYSTEM
     """System message of the `full` style."""
+
+    @property
+    def names_pixels(self) -> bool:
+        """Whether questions or the reasoning they ask for hold coordinates in pixels."""
+        return self.location == "pixel" or (self.reasoning == "steps" and self.boxes)
 
 
 class TraceConfig(Settings):
@@ -221,6 +230,19 @@ class RowsConfig(Settings):
     streaming: Flag = False
     """Read an export from its beginning to its end in every epoch. A random order then draws among
     the next 200 rows, and the files in random order."""
+
+
+class ValidationConfig(Settings):
+    """What is asked while training, every `eval_steps` steps, greedily."""
+
+    dataset: Folder | None = None
+    """Folder of a data set, or of its export in parquet; null is the run's own."""
+    split: Annotated[str, AfterValidator(_scheme_and_name)]
+    """Such as `cross-view/val`."""
+    limit: Count | None = None
+    """Ask so many of its questions only, the same ones every time; null is all."""
+    max_new_tokens: Count | None = None
+    """Longest answer; null is `max_completion_length`, and 512 in supervised fine-tuning."""
 
 
 class FreshConfig(Settings):
@@ -305,6 +327,8 @@ class TrainSettings(Settings):
     """Which questions are asked, and when."""
     processor: Processor = {}
     """Arguments of the model's processor that say how pictures are scaled, such as `max_pixels`."""
+    validation: ValidationConfig | None = None
+    """What is asked while training; null asks nothing."""
 
     @model_validator(mode="before")
     @classmethod
@@ -322,6 +346,8 @@ class ModelInput(Settings):
 
     prompt: PromptConfig = PromptConfig()
     processor: Processor = {}
+    max_completion_length: Count | None = None
+    """Of reinforcement learning; supervised fine-tuning has none."""
 
 
 class TrainConfig(TrainSettings):
@@ -394,6 +420,23 @@ def defaults(kind: Kind, cpu: bool) -> dict[str, Any]:
         "num_completions_to_print": 0,
         "logging_steps": 1,
     }
+
+
+def validation_defaults(kind: Kind, save_steps: Any) -> dict[str, Any]:
+    """The trainer's fields that go with `validation`. A configuration overrides them.
+
+    Args:
+        kind: of training.
+        save_steps: of the run. Every checkpoint is validated, so that the best one is there.
+    """
+    values = {
+        "eval_strategy": "steps",
+        "eval_steps": save_steps,
+        "metric_for_best_model": "tacc",
+        "greater_is_better": True,
+    }
+    # One greedy answer to each question; TRL checks the batch against this number.
+    return values if kind == "sft" else values | {"num_generations_eval": 1}
 
 
 def load_train_config(kind: Kind, path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
@@ -475,7 +518,10 @@ def resolve(kind: Kind, document: Mapping[str, Any], source: str) -> TrainConfig
     TrainSettings.parse(ours, source)  # before TRL is imported, which takes seconds
     cpu = theirs.get("use_cpu")
     trainer = defaults(kind, cpu if isinstance(cpu, bool) else not cuda_available())
-    trainer |= _checked_fields(kind, theirs, own, source)
+    given = _checked_fields(kind, theirs, own, source)
+    if ours.get("validation") is not None:
+        trainer |= validation_defaults(kind, given.get("save_steps", _class(kind).save_steps))
+    trainer |= given
     if trainer["remove_unused_columns"]:
         raise ConfigError(f"{source}: remove_unused_columns: must be false, or the truth is lost")
     if trainer.get("trust_remote_code") or "trust_remote_code" in (

@@ -7,23 +7,28 @@ import asyncio
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
+from importlib.util import find_spec
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from star_tvr.scenes.errors import ConfigError, ParameterError, TvrError
+from star_tvr.extras import require
+from star_tvr.scenes.errors import ConfigError, ParameterError, TvrError, printable
 from star_tvr.training.backends import Decoding, Question, Response
-from star_tvr.training.config import ModelInput
+from star_tvr.training.config import ModelInput, PromptConfig
 from star_tvr.training.prompts import wire_messages, with_images
 from star_tvr.training.rows import RowReader
 from star_tvr.training.run_folder import stored_input
 
 if TYPE_CHECKING:
     from openai import APIStatusError
+    from transformers import ProcessorMixin
 
 KEY = "OPENAI_API_KEY"
 NO_KEY = "none"
@@ -35,6 +40,12 @@ LONGEST_WAIT = 600.0
 
 GIVE_UP = 10
 """So many items in a row without an answer mean that the server, not the items, is at fault."""
+
+NEUTRAL = {"top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
+"""Sampling settings that change nothing, sent so that no others of the server do."""
+
+OWN_KEYS = ("messages", "model", "n", "stream")
+"""What a request is made of, whatever `extra_body` says."""
 
 RETRIED = {408, 409, 425, 429}
 REFUSED = {400, 413, 422}
@@ -79,6 +90,10 @@ class Endpoint:
         backoff: seconds to wait before the second try; doubled for each further one, up to
             LONGEST_BACKOFF, and shortened by up to a half at random.
         max_requests: requests that may be sent, retries included; None is any number.
+        extra_body: further keys of every request; one with the value None is left out.
+        reasoning_effort: how long the model is to reason, in the words of its server.
+        run: folder of the training run that the model comes from; by default its name, if that is
+            one. Questions are then asked as in that training.
     """
 
     url: str
@@ -88,9 +103,20 @@ class Endpoint:
     retries: int = 5
     backoff: float = 1.0
     max_requests: int | None = None
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    reasoning_effort: str | None = None
+    run: str | None = None
+
+    @property
+    def temperature(self) -> None:
+        """The server's own, unless a temperature is given: some models refuse any."""
+        return None
 
     def check(self) -> None:
-        """Make sure that the address and the key can be used at all. Raises ConfigError."""
+        """Make sure that address, key and settings can be used at all. Raises ConfigError."""
+        taken = [key for key in OWN_KEYS if key in self.extra_body]
+        if taken:
+            raise ParameterError("extra_body", f"{taken[0]} is not for you to set; leave it out")
         try:
             parts = urlsplit(self.url)
             sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -109,16 +135,44 @@ class Endpoint:
             raise ConfigError(f"{KEY}: holds characters that cannot be sent; set it again")
 
     def identity(self) -> dict[str, Any]:
-        """Address and name."""
-        return {"model": self.model, "endpoint": self.url.rstrip("/")}
+        """Address, name and further settings."""
+        return {
+            "model": self.model,
+            "endpoint": self.url.rstrip("/"),
+            **({"extra_body": dict(self.extra_body)} if self.extra_body else {}),
+            **({"reasoning_effort": self.reasoning_effort} if self.reasoning_effort else {}),
+        }
 
     def trained(self) -> ModelInput:
-        """How the model was asked in its training, if its name is a folder that was trained here.
+        """How the model was asked in its training, if that was here.
 
         Raises:
-            ConfigError: the configuration in that folder cannot be read.
+            ConfigError: the configuration of the run cannot be read.
         """
-        return stored_input(self.model) or ModelInput()
+        return stored_input(self.run or self.model) or ModelInput()
+
+    def processor(self, prompt: PromptConfig) -> "ProcessorMixin | None":
+        """What made pictures and text into tokens in the model's training, if that was here.
+
+        Raises:
+            ConfigError: it is needed, and the packages that it needs are not installed.
+            ModelError: its files are missing or damaged.
+        """
+        folder = self.run or self.model
+        asked = stored_input(folder)
+        if asked is None:
+            return None
+        if prompt.names_pixels and prompt.coordinates == "model":
+            what = "tvr evaluate --endpoint, for pixels as the run's processor scales them,"
+            require(what, "torch", "transformers")
+        elif not all(map(find_spec, ("torch", "transformers"))):
+            return None
+        elif not any(Path(folder).glob("*processor_config.json")):
+            return None
+        from star_tvr.training.models import load_processor, quiet_libraries
+
+        quiet_libraries()
+        return load_processor(folder, asked.processor)
 
     def answers(
         self, reader: RowReader, questions: Sequence[Question], decoding: Decoding
@@ -134,11 +188,16 @@ class Endpoint:
                 the key, or no longer answers anything.
             CapReached: `max_requests` were sent and there is more to ask.
         """
+        processor = self.processor(reader.prompt)
+        if processor is not None:
+            from star_tvr.training.picture_size import seen_size
+
+            reader = replace(reader, seen=seen_size(processor, reader.dataset))
         waiting = iter(questions)
         capped: CapReached | None = None
         tasks: set[asyncio.Task[Response]] = set()
         with asyncio.Runner() as runner:
-            client = Client(self, reader, decoding)
+            client = Client(self, reader, decoding, processor)
             try:
                 while True:
                     room = 0 if capped else self.concurrency - len(tasks)
@@ -166,7 +225,13 @@ async def _some(tasks: set[asyncio.Task[Response]]) -> Any:
 class Client:
     """The conversation with a server: what was sent so far, and what it is worth to send more."""
 
-    def __init__(self, endpoint: Endpoint, reader: RowReader, decoding: Decoding) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        reader: RowReader,
+        decoding: Decoding,
+        processor: "ProcessorMixin | None" = None,
+    ) -> None:
         from openai import AsyncOpenAI
 
         from star_tvr.training.bounded_http import BoundedClient
@@ -174,6 +239,7 @@ class Client:
         self.endpoint = endpoint
         self.reader = reader
         self.decoding = decoding
+        self.processor = processor
         self.key = api_key()
         # The client's own retries know neither a limit of requests, nor a server that wants to be
         # left alone by all of them, nor replies that hold no completion.
@@ -184,6 +250,7 @@ class Client:
             max_retries=0,
             http_client=BoundedClient(timeout=endpoint.timeout),
         )
+        self.neutral: dict[str, Any] = dict(NEUTRAL)
         self.sent = 0
         self.reached = False
         self.unanswered = 0
@@ -220,7 +287,14 @@ class Client:
                 self.resume = max(self.resume, time.monotonic() + problem.wait)
             else:
                 self.unanswered = 0
-                return Response(question, completion)
+                await asyncio.to_thread(self.compare, question, completion)
+                return Response(
+                    question,
+                    completion.text,
+                    finish_reason=completion.finish_reason,
+                    prompt_tokens=completion.prompt_tokens,
+                    completion_tokens=completion.completion_tokens,
+                )
         if problem.unreachable:
             raise EndpointError(f"{self.endpoint.url}: {problem}; run again when it is back")
         self.unanswered += 1
@@ -230,6 +304,37 @@ class Client:
                 f"because: {problem}; mend that and run again"
             )
         return Response(question, None, str(problem))
+
+    def compare(self, question: Question, completion: "Completion") -> None:
+        """Say so, once, if a prompt has other tokens at the server than it has in training.
+
+        Mostly pictures are then scaled to another size: the server has other settings of the
+        processor.
+        """
+        processor, counted = self.processor, completion.prompt_tokens
+        if processor is None or counted is None:
+            return
+        self.processor = None
+        row = self.reader.row(question.pair)
+        from star_tvr.training.models import reading
+
+        with reading("model: its processor"):
+            encoded = processor.apply_chat_template(
+                [with_images(row["prompt"], row["images"])],
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+            )
+        expected = len(encoded["input_ids"][0])
+        if counted != expected:
+            settings = self.endpoint.trained().processor
+            cure = f", here {json.dumps(settings)}" if settings else ""
+            words = (
+                f"{self.endpoint.url}: counts {counted} tokens in a prompt that has {expected} in "
+                "the model's training, so it shows the model something else; start it with the "
+                f"run's template and settings of the processor{cure}"
+            )
+            print(printable(words), file=sys.stderr)
 
     def check_cap(self) -> None:
         """Raise CapReached if no more requests may be sent."""
@@ -248,17 +353,26 @@ class Client:
             DataError: an image is missing or damaged.
         """
         row = self.reader.row(question.pair)
-        request = {
+        request: dict[str, Any] = {
             "model": self.endpoint.model,
             "messages": wire_messages(with_images(row["prompt"], row["images"])),
             "max_completion_tokens": self.decoding.max_new_tokens,
-            "temperature": self.decoding.temperature,
         }
-        if self.decoding.temperature and self.decoding.seed is not None:
+        if self.decoding.temperature is not None:
+            request["temperature"] = self.decoding.temperature
+        if self.decoding.temperature != 0 and self.decoding.seed is not None:
             request["seed"] = self.decoding.seed_of(question)
+        if self.endpoint.reasoning_effort is not None:
+            request["reasoning_effort"] = self.endpoint.reasoning_effort
         return request
 
-    async def send(self, request: Mapping[str, Any]) -> str:
+    def complete(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A request with neutral sampling settings and what the user adds or leaves out."""
+        extra = self.endpoint.extra_body
+        kept = {k: v for k, v in {**self.neutral, **request}.items() if k not in extra}
+        return {**kept, "extra_body": {k: v for k, v in extra.items() if v is not None}}
+
+    async def send(self, request: Mapping[str, Any]) -> "Completion":
         """Send one request and return the completion.
 
         Raises:
@@ -276,7 +390,9 @@ class Client:
         self.sent += 1
         try:
             async with asyncio.timeout(endpoint.timeout):
-                reply = await self.client.chat.completions.with_raw_response.create(**request)
+                reply = await self.client.chat.completions.with_raw_response.create(
+                    **self.complete(request)
+                )
         except RefusedRedirectError as problem:
             raise EndpointError(
                 f"{endpoint.url}: {self.clean(str(problem))}; name that address if you trust it"
@@ -300,7 +416,8 @@ class Client:
             raise self.judge(problem) from None
         self.reached = True
         try:
-            return self.hide(read_completion(self.hide(reply.http_response.text)))
+            found = read_completion(self.hide(reply.http_response.text))
+            return found._replace(text=self.hide(found.text))
         except ValueError as problem:
             raise Failed(self.clean(f"the reply {problem}")) from None
 
@@ -318,7 +435,10 @@ class Client:
                 return Failed(words, wait=wait)
             hint = f"; it wants to be asked again in {wait:.0f} s"
         elif status in REFUSED:
-            return Failed(words, retry=False)
+            # A setting that changes nothing is no loss; those that were asked for are.
+            without = problem.param in NEUTRAL and problem.param not in self.endpoint.extra_body
+            self.neutral.pop(problem.param or "", None)
+            return Failed(words, retry=without)
         elif status in (401, 403):
             hint = f"; {'set' if self.key == NO_KEY else 'it does not accept'} {KEY}"
         elif status == 404:
@@ -340,8 +460,22 @@ def api_key() -> str:
     return os.environ.get(KEY, "").strip() or NO_KEY
 
 
-def read_completion(text: str) -> str:
-    """The completion in a server's reply.
+class Completion(NamedTuple):
+    """What a server said.
+
+    Attributes:
+        text: the completion.
+        finish_reason, prompt_tokens, completion_tokens: as `Response` has them.
+    """
+
+    text: str
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+def read_completion(text: str) -> Completion:
+    """The completion in a server's reply, and what the reply says about it.
 
     Reasoning that the server took out of the text is put back, in think tags. An answer that
     reached its length or was filtered before it had any text is an empty one.
@@ -349,7 +483,7 @@ def read_completion(text: str) -> str:
     Raises:
         ValueError: there is none in it; the message says what is wrong, as in "the reply …".
 
-    >>> read_completion('{"choices": [{"message": {"content": "<answer></answer>"}}]}')
+    >>> read_completion('{"choices": [{"message": {"content": "<answer></answer>"}}]}').text
     '<answer></answer>'
     """
     try:
@@ -361,19 +495,35 @@ def read_completion(text: str) -> str:
             pass
         case _:
             raise ValueError(f"holds no completion: {text[:80]}")
+    reason = choice.get("finish_reason")
+    if not isinstance(reason, str) or not 0 < len(reason) <= LONGEST_REASON:
+        reason = None
+    usage = document.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
     reasoning = rest.get("reasoning_content") or rest.get("reasoning")
     if content is None:
         refusal = rest.get("refusal")
         if isinstance(refusal, str):
             content = refusal
-        elif choice.get("finish_reason") in ("length", "content_filter"):
+        elif reason in ("length", "content_filter"):
             content = ""
         else:
             raise ValueError("holds a message without text")
     if isinstance(reasoning, str) and "<think>" not in content:
         content = f"<think>{reasoning}</think>{content}"
     # JSON can name half a surrogate pair, which no file can hold.
-    return content.encode("utf-8", "replace").decode()
+    words, reason = (t and t.encode("utf-8", "replace").decode() for t in (content, reason))
+    counts = (token_count(usage.get(key)) for key in ("prompt_tokens", "completion_tokens"))
+    return Completion(words, reason, *counts)
+
+
+LONGEST_REASON = 40
+"""Characters of a finish reason; something longer is none."""
+
+
+def token_count(value: Any) -> int | None:
+    """A number of tokens in a reply, if it can be one."""
+    return value if type(value) is int and 0 <= value < 10**9 else None
 
 
 def retry_after(header: str | None) -> float:

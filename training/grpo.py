@@ -18,13 +18,16 @@ from star_tvr.training.fresh_renderer import Feeding
 from star_tvr.training.initial_model import free_models, load_initial_model
 from star_tvr.training.launch import run_from_command_line
 from star_tvr.training.models import adapters_to_train
+from star_tvr.training.picture_size import seen_size
 from star_tvr.training.reward_logging import with_answer_statistics
 from star_tvr.training.rewards import RewardFunction, accuracy_reward, format_reward
 from star_tvr.training.rows import row_reader
 from star_tvr.training.run_folder import close_run, lock_run, open_run
+from star_tvr.training.scene_facts import Size
 from star_tvr.training.scene_rewards import extra_rewards
 from star_tvr.training.training_rows import training_rows
 from star_tvr.training.trl_arguments import trainer_arguments
+from star_tvr.training.validation import Validation, validating
 from star_tvr.training.vllm_prompts import read_as_scored
 
 if TYPE_CHECKING:
@@ -73,10 +76,11 @@ def _train(
 
     with args.main_process_first(desc="beginning to render"):
         feeding.begin(begun.checkpoint)
-    # The rows are planned now and read when they are used.
-    rows = training_rows(config, dataset, args)
     model, processor = load_initial_model(config, dataset.world, args, begun.checkpoint)
-    rewards = feeding.listen(reward_functions(config, dataset))
+    seen = seen_size(processor, dataset)
+    # The rows are planned now and read when they are used.
+    rows = training_rows(config, dataset, args, seen)
+    rewards = feeding.listen(reward_functions(config, dataset, seen))
 
     # These take seconds, which a configuration that is refused should not.
     from trl import GRPOTrainer
@@ -85,10 +89,12 @@ def _train(
     from star_tvr.training.full_disk import explain_full_disk
     from star_tvr.training.sharding import gather_output_layer
 
-    trainer = GRPOTrainer(
+    validation = Validation.of(config, processor)
+    trainer = validating(GRPOTrainer, validation)(
         model=model,
         args=args,
         train_dataset=rows,
+        eval_dataset=validation and validation.questions,
         reward_funcs=rewards,
         processing_class=processor,
         peft_config=adapters_to_train(config, model),
@@ -105,16 +111,18 @@ def _train(
     return config.output_dir
 
 
-def reward_functions(config: TrainConfig, dataset: Dataset) -> list[RewardFunction]:
+def reward_functions(
+    config: TrainConfig, dataset: Dataset, seen: Size | None = None
+) -> list[RewardFunction]:
     """Form and answer, which add up to the reward of `training.rewards.score`, and the extras.
 
-    Each is logged apart.
+    Each is logged apart. `seen` is the size to which the model's processor scales images.
     """
     reward = config.reward.resolve()
     return [
         format_reward(reward),
         with_answer_statistics(accuracy_reward(reward)),
-        *extra_rewards(config.reward.extra, row_reader(config, dataset).facts),
+        *extra_rewards(config.reward.extra, row_reader(config, dataset, seen).facts),
     ]
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from star_tvr.training.models import (
     quiet_libraries,
     reading,
 )
+from star_tvr.training.picture_size import seen_size
 from star_tvr.training.prompts import Message, with_images
 from star_tvr.training.rows import RowReader
 from star_tvr.training.run_folder import stored_input
@@ -47,6 +48,11 @@ class LocalModel:
     batch_size: int = 8
     device: str = "auto"
     allow_download: bool = False
+
+    @property
+    def temperature(self) -> float:
+        """Greedy, unless a temperature is given."""
+        return 0.0
 
     def check(self) -> None:
         """Make sure that there is such a model, adapter and device.
@@ -84,8 +90,7 @@ class LocalModel:
         loaded = LoadedModel.load(self, reader, decoding)
         for start in range(0, len(questions), self.batch_size):
             batch = questions[start : start + self.batch_size]
-            for question, completion in zip(batch, loaded.complete(batch), strict=True):
-                yield Response(question, completion)
+            yield from loaded.complete(batch)
 
 
 @dataclass(frozen=True)
@@ -114,10 +119,11 @@ class LoadedModel:
         if local.adapter is not None:
             model = load_adapter(model, local.adapter, trainable=False)
         refuse_other_tokenizer(f"model: {local.model}", processor, model)
+        reader = replace(reader, seen=seen_size(processor, reader.dataset))
         return cls(reader, model.to(device).eval(), processor, decoding)
 
-    def complete(self, questions: Sequence[Question]) -> list[str]:
-        """The completions for some questions, in their order.
+    def complete(self, questions: Sequence[Question]) -> list[Response]:
+        """The answers to some questions, in their order.
 
         Raises:
             DataError: an image is missing or damaged.
@@ -133,21 +139,28 @@ class LoadedModel:
             noise = [GumbelNoise(self.decoding.temperature, seeds)]
         where = f"model: {self.model.name_or_path} cannot answer"
         cure = "mend its files, or lower batch_size if memory is short"
-        with reading(where, cure), torch.inference_mode():
+        ends = end_tokens(self.model, self.processor)
+        # Not inference_mode: a model that is being trained keeps tensors that are made here.
+        with reading(where, cure), torch.no_grad():
             inputs = self.encode([with_images(row["prompt"], row["images"]) for row in rows])
             tokens = self.model.generate(
                 **inputs,
                 max_new_tokens=self.decoding.max_new_tokens,
                 do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
                 logits_processor=LogitsProcessorList(noise),
                 pad_token_id=self.processor.tokenizer.pad_token_id,
+                eos_token_id=ends,
+                # As in TRL's rollouts: there is no image for such a token.
+                suppress_tokens=image_tokens(self.model),
             )
             new = tokens[:, inputs["input_ids"].shape[1] :]
             texts: list[str] = self.processor.batch_decode(new, skip_special_tokens=True)
-        return texts
+        asked = inputs["attention_mask"].sum(dim=1).tolist()
+        answers = []
+        for question, text, row, length in zip(questions, texts, new.tolist(), asked, strict=True):
+            reason, count = ending(row, ends)
+            answers.append(Response(question, text, "", reason, length, count))
+        return answers
 
     def encode(self, conversations: Sequence[Sequence[Message]]) -> Any:
         """The model's inputs for some conversations, padded on the left."""
@@ -160,6 +173,32 @@ class LoadedModel:
             processor_kwargs={"padding": True, "padding_side": "left"},
         )
         return inputs.to(self.model.device)
+
+
+def end_tokens(model: Any, processor: Any) -> list[int]:
+    """The tokens that end an answer, as TRL's GRPO has them: the model's and the tokenizer's."""
+    given = model.generation_config.eos_token_id
+    own = [given] if isinstance(given, int) else list(given or ())
+    last = processor.tokenizer.eos_token_id
+    return own if last is None or last in own else [last, *own]
+
+
+def image_tokens(model: Any) -> list[int] | None:
+    """The token that stands for a piece of an image, if the model's configuration names it."""
+    token = getattr(model.config, "image_token_id", None)
+    return None if token is None else [token]
+
+
+def ending(tokens: Sequence[int], ends: Sequence[int]) -> tuple[str, int]:
+    """Why an answer ended and how many tokens it has, the one that ends it included.
+
+    >>> ending([5, 7, 2, 0, 0], [2]), ending([5, 7, 7, 7, 7], [2])
+    (('stop', 3), ('length', 5))
+    """
+    for place, token in enumerate(tokens):
+        if token in ends:
+            return "stop", place + 1
+    return "length", len(tokens)
 
 
 class GumbelNoise:

@@ -1,5 +1,7 @@
 """Metrics and comparisons as tables for a terminal."""
 
+from dataclasses import replace
+
 from rich.table import Table
 
 from star_tvr.training.bootstrap import Estimate
@@ -14,6 +16,13 @@ def score_tables(report: MetricsReport, comparison: Comparison | None = None) ->
     return tables if comparison is None else [*tables, comparison_table(comparison)]
 
 
+def evaluation_tables(report: MetricsReport) -> list[Table]:
+    """Every metric over all items, and TAcc of each split where there are several."""
+    apart = {"split": report.groups["split"]} if "split" in report.groups else {}
+    tables = [metrics_table(report)]
+    return [*tables, group_table(replace(report, groups=apart))] if apart else tables
+
+
 def metrics_table(report: MetricsReport) -> Table:
     """Every metric that applies, over all items."""
     items = f"{report.items} items"
@@ -21,6 +30,7 @@ def metrics_table(report: MetricsReport) -> Table:
     if report.pass_at:
         items += f", {len(report.results)} answers"
         missing = f", {report.missing} of them missing" if report.missing else ""
+    missing += f", {report.truncated} cut off" if report.truncated else ""
     result = Table("metric", title=items + missing)
     for heading in ("value", "95 % interval", "n"):
         result.add_column(heading, justify="right")

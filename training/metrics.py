@@ -71,6 +71,7 @@ class EvaluationItem:
         completion: None if nothing was predicted.
         angle: between the two views, in degrees; None if unknown. Not used, only kept.
         draw: which of several answers to the item this is; None if there is only one.
+        finish_reason: why the completion ended; `length` if it was cut off. Not used, only kept.
     """
 
     pair: Pair
@@ -80,6 +81,7 @@ class EvaluationItem:
     completion: str | None
     angle: float | None = None
     draw: int | None = None
+    finish_reason: str | None = None
 
 
 def item_of(
@@ -111,6 +113,7 @@ class Result:
         angle: between the two views, in degrees.
         counts: numerator and denominator of every metric; (0, 0) where it does not apply.
         draw: which of several answers to the item this is; None if there is only one.
+        finish_reason: why the completion ended; `length` if it was cut off, None if unknown.
     """
 
     pair: Pair
@@ -121,6 +124,7 @@ class Result:
     angle: float | None
     counts: Mapping[str, tuple[float, float]]
     draw: int | None = None
+    finish_reason: str | None = None
 
     def value(self, metric: str) -> float | None:
         """A metric of this item alone; None where it does not apply."""
@@ -141,6 +145,7 @@ class Result:
             "truth": list(self.truth),
             "predictions": list(self.predictions),
             "completion": self.completion,
+            **({} if self.finish_reason is None else {"finish_reason": self.finish_reason}),
             "objects": self.objects,
             "angle": self.angle,
             "metrics": {key: value for key, value in values.items() if value is not None},
@@ -196,4 +201,5 @@ def score_item(item: EvaluationItem) -> Result:
         angle=item.angle,
         counts={key: (float(counts[key][0]), float(counts[key][1])) for key in METRICS},
         draw=item.draw,
+        finish_reason=item.finish_reason,
     )

@@ -6,7 +6,7 @@ metrics are means over samples; pass@k is there as well.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from star_tvr.schemas.records import Pair
 from star_tvr.training.answers import parse_truth
 from star_tvr.training.bootstrap import Estimate, Floats, estimates, scene_sums
 from star_tvr.training.metrics import METRICS, EvaluationItem, Result, item_of, score_item
+from star_tvr.training.pairs import choose_questions
 from star_tvr.training.predictions import pair_words, read_predictions
 
 OBJECT_BINS = ((1, 3), (4, 6), (7, 8), (9, 10))
@@ -38,8 +39,9 @@ class MetricsReport:
     Attributes:
         missing: number of answers that are not there; they count as wrong.
         overall: over all items, and all answers to them.
-        groups: by `view` (same, other), `final` camera, number of `transformations`, and number
-            of visible `objects`; the members of a group in their natural order.
+        groups: by `split` if there are several, `view` (same, other), `final` camera, number of
+            `transformations`, and number of visible `objects`; the members of a group in their
+            natural order.
         results: every answer to every item.
         pass_at: pass@k by k, where there are several answers to each item; else empty.
         view_cost: TAcc seen again from the same camera minus TAcc from others, over the scenes
@@ -58,6 +60,11 @@ class MetricsReport:
         """Number of items, however many answers each has."""
         return len({result.pair for result in self.results})
 
+    @property
+    def truncated(self) -> int:
+        """Number of answers that are known to have been cut off at the longest length."""
+        return sum(result.finish_reason == "length" for result in self.results)
+
     def to_json(self, results: bool = True) -> dict[str, Any]:
         """Plain JSON; shares are from 0 to 1.
 
@@ -66,10 +73,12 @@ class MetricsReport:
         """
         several = {"answers": len(self.results)} if self.pass_at else {}
         pass_at = {str(k): asdict(estimate) for k, estimate in self.pass_at.items()}
+        told = any(result.finish_reason is not None for result in self.results)
         document: dict[str, Any] = {
             "items": self.items,
             **several,
             "missing": self.missing,
+            **({"truncated": self.truncated} if told else {}),
             "metrics": estimates_to_json(self.overall),
             **({"pass_at": pass_at} if self.pass_at else {}),
             **({"view_cost": asdict(self.view_cost)} if self.view_cost else {}),
@@ -83,20 +92,30 @@ class MetricsReport:
         return document
 
 
-def score_items(items: Iterable[EvaluationItem]) -> MetricsReport:
+def score_items(
+    items: Iterable[EvaluationItem], splits: Mapping[str, Collection[Pair]] | None = None
+) -> MetricsReport:
     """Score completions.
+
+    Args:
+        items: questions with answers.
+        splits: the pairs of every split, if each is to be looked at apart as well.
 
     Raises:
         TripletError: a truth does not fit its initial state.
     """
     silent: dict[Pair, Result] = {}  # no answer is as good as any other to the same question
     results = tuple(_score(item, silent) for item in items)
+    tables = grouped(results)
+    if splits:
+        members = {name: [r for r in results if r.pair in splits[name]] for name in splits}
+        tables = {"split": {name: found for name, found in members.items() if found}, **tables}
     return MetricsReport(
         missing=sum(r.completion is None for r in results),
         overall=estimate_metrics(results),
         groups={
             group: {name: estimate_metrics(members) for name, members in table.items()}
-            for group, table in grouped(results).items()
+            for group, table in tables.items()
         },
         results=results,
         pass_at=_pass_at(results),
@@ -116,7 +135,12 @@ MOST_ANSWERS = 1_000_000
 """Answers, given or missing, that are scored at a time."""
 
 
-def score_file(path: str | Path, dataset: Dataset, split: str | None = None) -> MetricsReport:
+def score_file(
+    path: str | Path,
+    dataset: Dataset,
+    split: str | Sequence[str] | None = None,
+    limit: int | None = None,
+) -> MetricsReport:
     """Score a file of predictions.
 
     Args:
@@ -124,8 +148,9 @@ def score_file(path: str | Path, dataset: Dataset, split: str | None = None) -> 
             where there are several answers to an item. Every item then counts with every draw
             that is in the file for any item.
         dataset: what the predictions are about.
-        split: such as `cross-view/test_ood`; its items without a prediction count as wrong.
-            Without a split, what the file predicts is all there is.
+        split: such as `cross-view/test_ood`, or several; items of theirs without a prediction
+            count as wrong. Without a split, what the file predicts is all there is.
+        limit: see `choose_questions`.
 
     Raises:
         DataError: naming file and line: a line is malformed, or predicts what the split or the
@@ -134,13 +159,15 @@ def score_file(path: str | Path, dataset: Dataset, split: str | None = None) -> 
     """
     predictions = read_predictions(Path(path))
     predicted = dict.fromkeys(pair for pair, _ in predictions)
-    pairs = list(predicted) if split is None else dataset.split(split)
+    splits = [split] if isinstance(split, str) else list(split or ())
+    pairs = choose_questions(dataset, splits, limit) if splits else list(predicted)
     known = set(pairs)
     plan_of = cache(lambda sample: dataset.sample(sample).plan)
-    for (pair, _), (line, _) in predictions.items():
-        if pair not in known or (split is None and not _has(dataset, pair, plan_of)):
+    for (pair, _), prediction in predictions.items():
+        if pair not in known or (not splits and not _has(dataset, pair, plan_of)):
+            where = " and ".join(splits) or dataset.root
             raise DataError(
-                f"{path}, line {line}: {pair_words(pair)} is not in {split or dataset.root}; "
+                f"{path}, line {prediction.line}: {pair_words(pair)} is not in {where}; "
                 "remove the line, or name the split it belongs to"
             )
     draws = sorted({draw for _, draw in predictions}) or [0]
@@ -151,15 +178,21 @@ def score_file(path: str | Path, dataset: Dataset, split: str | None = None) -> 
             f"{path}: {len(draws)} draws of {len(pairs)} items are more than {MOST_ANSWERS} "
             "answers; split the file"
         )
-    return score_items(
-        replace(
-            item,
-            completion=predictions.get((item.pair, draw), (0, None))[1],
-            draw=draw if len(draws) > 1 else None,
-        )
-        for item in (item_of(plan_of(p.sample), p, dataset.world, None) for p in pairs)
-        for draw in draws
-    )
+
+    def items() -> Iterator[EvaluationItem]:
+        for pair in pairs:
+            item = item_of(plan_of(pair.sample), pair, dataset.world, None)
+            for draw in draws:
+                given = predictions.get((pair, draw))
+                yield replace(
+                    item,
+                    completion=given and given.completion,
+                    finish_reason=given and given.finish_reason,
+                    draw=draw if len(draws) > 1 else None,
+                )
+
+    apart = {name: set(dataset.split(name)) for name in splits} if len(splits) > 1 else None
+    return score_items(items(), apart)
 
 
 def _has(dataset: Dataset, pair: Pair, plan_of: Callable[[str], Plan]) -> bool:
@@ -340,4 +373,5 @@ def _result(entry: Mapping[str, Any]) -> Result:
         angle=_float(entry["angle"]),
         counts=counts,
         draw=entry.get("draw"),
+        finish_reason=entry.get("finish_reason"),
     )

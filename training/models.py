@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from transformers import (
         BitsAndBytesConfig,
+        GenerationConfig,
         PretrainedConfig,
         PreTrainedModel,
         ProcessorMixin,
@@ -261,7 +262,22 @@ def load_model(
         )
     refuse_misfit(where, found["missing_keys"], found["unexpected_keys"], found["mismatched_keys"])
     refuse_non_finite(where, loaded.state_dict())
+    loaded.generation_config = without_sampling(loaded.generation_config)
     return loaded
+
+
+def without_sampling(config: "GenerationConfig") -> "GenerationConfig":
+    """The special tokens of a model, without the sampling settings that its files bring along.
+
+    Answers are drawn as the caller says and in no other way, in training and evaluation alike, and
+    a model that is stored again brings no others along for a server.
+    """
+    from transformers import GenerationConfig
+
+    return GenerationConfig(**{key: getattr(config, key) for key in SPECIAL_TOKENS})
+
+
+SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
 def load_adapter(

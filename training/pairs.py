@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from star_tvr.scenes.errors import ConfigError, DataError, ParameterError
-from star_tvr.scenes.seeds import stream
+from star_tvr.scenes.seeds import derive, stream
 from star_tvr.schemas.checks import parse_json
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.records import Pair
@@ -45,6 +45,27 @@ def choose_pairs(dataset: Dataset, split: str, views: str) -> list[Pair]:
             f"rows.views: the scenes of {path} have no pair of the kind {views!r}; use split or all"
         )
     return pairs
+
+
+def choose_questions(
+    dataset: Dataset, splits: Sequence[str], limit: int | None = None
+) -> list[Pair]:
+    """The questions of one split or several, each once.
+
+    Args:
+        dataset: the open data set.
+        splits: their names.
+        limit: take the first so many, in an order that is hashed from their names: for every
+            limit the same ones, and all those of a lower limit.
+
+    Raises:
+        DataError: there is no such split, a line of it is wrong, or it is empty.
+    """
+    pairs = list(dict.fromkeys(p for name in splits for p in choose_pairs(dataset, name, "split")))
+    if limit is None or limit >= len(pairs):
+        return pairs
+    pairs.sort(key=lambda p: derive(0, "limit", p.sample, p.initial, p.final))
+    return pairs[:limit]
 
 
 def shuffled_images(pairs: Sequence[Pair]) -> dict[Pair, Pair]:

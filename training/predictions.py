@@ -1,6 +1,7 @@
 """Files of predictions: what somebody's model said to which question."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from star_tvr.scenes.errors import DataError
 from star_tvr.schemas.checks import check, parse_json
@@ -11,8 +12,23 @@ MOST_DRAWS = 1000
 """Answers to one question: every question counts with every draw that any of them has."""
 
 
-def read_predictions(path: Path) -> dict[tuple[Pair, int], tuple[int, str]]:
-    """Line number and completion of every pair and draw in a file of predictions, in its order.
+class Prediction(NamedTuple):
+    """One answer in a file.
+
+    Attributes:
+        line: number of its line, from 1.
+        completion: what the model said.
+        finish_reason: why it ended, in OpenAI's words: `length` is an answer that was cut off.
+            None if the file does not say.
+    """
+
+    line: int
+    completion: str
+    finish_reason: str | None = None
+
+
+def read_predictions(path: Path) -> dict[tuple[Pair, int], Prediction]:
+    """The answer to every pair and draw in a file of predictions, in its order.
 
     A line without a draw is draw 0.
 
@@ -21,7 +37,7 @@ def read_predictions(path: Path) -> dict[tuple[Pair, int], tuple[int, str]]:
             too many.
     """
     draws: set[int] = set()
-    predictions: dict[tuple[Pair, int], tuple[int, str]] = {}
+    predictions: dict[tuple[Pair, int], Prediction] = {}
     # Not splitlines(): a completion may hold characters that only Python takes for line ends.
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
@@ -38,13 +54,14 @@ def read_predictions(path: Path) -> dict[tuple[Pair, int], tuple[int, str]]:
                 "answers to each question from 0"
             )
         if key in predictions:
+            first = predictions[key].line
             raise DataError(
-                f"{where}: {pair_words(pair)} was already predicted in line {predictions[key][0]}; "
+                f"{where}: {pair_words(pair)} was already predicted in line {first}; "
                 "remove one of the two, or number them: draw 0, draw 1"
             )
         # JSON can name half a surrogate pair, which no file can hold when results are written.
         completion = document["completion"].encode("utf-8", "replace").decode()
-        predictions[key] = (number, completion)
+        predictions[key] = Prediction(number, completion, document.get("finish_reason"))
     return predictions
 
 

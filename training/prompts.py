@@ -54,7 +54,12 @@ def steps_text(boxes: bool) -> str:
 
 
 def build_prompt(
-    sample: Sample, pair: Pair, world: World, config: DatasetConfig, style: PromptConfig
+    sample: Sample,
+    pair: Pair,
+    world: World,
+    config: DatasetConfig,
+    style: PromptConfig,
+    seen: tuple[int, int] | None = None,
 ) -> list[Message]:
     """The messages for one pair, with a placeholder part for each of the two images.
 
@@ -66,6 +71,8 @@ def build_prompt(
         world: the vocabulary.
         config: the resolved configuration of the data set.
         style: the wording.
+        seen: width and height to which the model's processor scales the images, which coordinates
+            are then of; by default they are of the stored images.
     """
     view = sample.image("initial", pair.initial)
     listed = listed_objects(sample, world, config)
@@ -73,13 +80,16 @@ def build_prompt(
     if style.order != "index":
         axis = 0 if style.order == "left-to-right" else 2
         listed.sort(key=lambda o: points[o][axis])
+    width, height = seen or (view.width, view.height)
+    across, down = width / view.width, height / view.height
     centers = {
-        o.index: locate(*points[o][:2], view.width, view.height, style, clamp=o.visible(world))
+        o.index: locate(u * across, v * down, width, height, style, clamp=o.visible(world))
         for o in listed
+        for u, v, _ in [points[o]]
     }
     least = LEAST_SHOWN * view.width * view.height / REFERENCE_PIXELS
-    seen = {o.index for o in view.objects if o.pixels >= max(1, least)}
-    hidden = frozenset(o.index for o in listed if o.visible(world) and o.index not in seen)
+    shown = {o.index for o in view.objects if o.pixels >= max(1, least)}
+    hidden = frozenset(o.index for o in listed if o.visible(world) and o.index not in shown)
     image: Message = {"type": "image"}
     if style.style == "compact":
         content = [image, image, _text(compact_list(listed, centers, world, hidden))]
@@ -87,7 +97,7 @@ def build_prompt(
     question = "\n".join(
         [
             "The objects of the first picture, by index"
-            f"{ORDERS[style.order]}{legend(view.width, view.height, style)}:",
+            f"{ORDERS[style.order]}{legend(width, height, style)}:",
             *(
                 f"{o.index}: {describe(o, centers.get(o.index), world, style, o.index in hidden)}"
                 for o in listed

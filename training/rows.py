@@ -19,7 +19,7 @@ from star_tvr.training.augment import mirror, renumber, reverse
 from star_tvr.training.config import PromptConfig, RowsConfig, TraceConfig, TrainConfig
 from star_tvr.training.images import image_of, open_image
 from star_tvr.training.prompts import answer_completion, build_prompt
-from star_tvr.training.scene_facts import Facts, facts_of
+from star_tvr.training.scene_facts import Facts, Size, facts_of
 from star_tvr.training.traces import write_trace
 
 
@@ -49,6 +49,8 @@ class RowReader:
         seed: of those variations and of the wording of reasoning.
         image_sources: pairs whose images are shown instead of a pair's own: see
             `pairs.shuffled_images`.
+        seen: width and height to which the model's processor scales the images, where it tells;
+            coordinates are of that size if `prompt.coordinates` says so.
     """
 
     dataset: Dataset
@@ -57,6 +59,12 @@ class RowReader:
     rows: RowsConfig = RowsConfig()
     seed: int = 0
     image_sources: Mapping[Pair, Pair] = field(default_factory=dict)
+    seen: Size | None = None
+
+    @property
+    def size(self) -> Size | None:
+        """The size that coordinates are of; None is that of the stored images."""
+        return self.seen if self.prompt.coordinates == "model" else None
 
     def augmented(self, pair: Pair, epoch: int = 0) -> AugmentedPair:
         """A pair as this epoch asks about it.
@@ -84,7 +92,7 @@ class RowReader:
         sample, pair, _ = self.augmented(pair, epoch)
         for state, camera in (("initial", pair.initial), ("final", pair.final)):
             image_of(self.dataset, sample, state, camera)
-        return facts_of(sample, pair, self.dataset.world, self.dataset.config)
+        return facts_of(sample, pair, self.dataset.world, self.dataset.config, self.size)
 
     def truth(self, pair: Pair, epoch: int = 0) -> str:
         """The column `truth` of a row. Raises DataError, as `augmented`."""
@@ -114,7 +122,7 @@ class RowReader:
         ]
         row: dict[str, Any] = {
             "images": [ImageOps.mirror(image) for image in images] if mirrored else images,
-            "prompt": build_prompt(sample, pair, world, config, self.prompt),
+            "prompt": build_prompt(sample, pair, world, config, self.prompt, self.size),
             "truth": truth_text(with_equivalents(plan.initial, plan.transformations, world)),
             **stored.to_json(),
             "epoch": epoch,
@@ -122,7 +130,7 @@ class RowReader:
         if self.completion is not None:
             thought = ""
             if self.completion.style != "answer":
-                facts = facts_of(sample, pair, world, config)
+                facts = facts_of(sample, pair, world, config, self.size)
                 keys = (stored.sample, stored.initial, stored.final, epoch)
                 thought = write_trace(facts, self.completion, self.seed, *keys)
             row["completion"] = answer_completion(
@@ -138,7 +146,7 @@ class RowReader:
         return {key: [rows[line][key] for line in lines] for key in keys}
 
 
-def row_reader(config: TrainConfig, dataset: Dataset) -> RowReader:
-    """What makes the rows of a run."""
+def row_reader(config: TrainConfig, dataset: Dataset, seen: Size | None = None) -> RowReader:
+    """What makes the rows of a run, for a model that sees images of the size `seen`."""
     completion = config.completion if config.kind == "sft" else None
-    return RowReader(dataset, config.prompt, completion, config.rows, config.seed)
+    return RowReader(dataset, config.prompt, completion, config.rows, config.seed, seen=seen)

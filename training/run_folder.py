@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import yaml
 
 from star_tvr.scenes.errors import ConfigError, DataError, printable
+from star_tvr.schemas.checks import read_json
 from star_tvr.schemas.config import read_yaml
 from star_tvr.schemas.dataset import Dataset, dumps
 from star_tvr.schemas.files import open_file, read_bytes, write_whole
@@ -33,7 +34,7 @@ from star_tvr.training.config import STAGES, ModelInput, TrainConfig, base_model
 from star_tvr.training.seen_scenes import read_run, scenes_of_run
 
 if TYPE_CHECKING:
-    from transformers import Trainer, TrainingArguments
+    from transformers import Trainer, TrainerState, TrainingArguments
 
 LIBRARIES = ("accelerate", "datasets", "peft", "tokenizers", "torch", "transformers", "trl")
 
@@ -42,6 +43,7 @@ GROWING = {
     *("logging_steps", "report_to", "allow_download", "output_dir", "log_completions"),
     *("fresh.executor", "fresh.workers", "fresh.address", "fresh.device", "fresh.keep"),
     *("fresh.patience", "fresh.held_out"),
+    *("eval_steps", "per_device_eval_batch_size"),
 }
 """Keys that may change between the parts of one run."""
 
@@ -149,7 +151,18 @@ def _stored_config(path: Path) -> dict[str, Any]:
     kind = document.pop("kind", None)
     if kind not in STAGES.values():
         raise ConfigError(f"{path}: kind: {kind!r} is not sft or grpo; choose another output_dir")
-    return {"kind": kind, **resolve(kind, document, str(path)).to_json()}
+    return {"kind": kind, **resolve(kind, as_begun(document), str(path)).to_json()}
+
+
+def as_begun(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration, with what was meant before there was a key for it."""
+    prompt, completion = document.get("prompt"), document.get("completion")
+    if not isinstance(prompt, dict) or "coordinates" in prompt:
+        return dict(document)
+    boxes = prompt.get("boxes") or (isinstance(completion, dict) and completion.get("boxes"))
+    if prompt.get("location", "pixel") != "pixel" and not boxes:
+        return dict(document)  # there are no coordinates
+    return {**document, "prompt": {**prompt, "coordinates": "image"}}
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -219,12 +232,14 @@ def write_run(
     status: str,
     step: int,
     processes: int,
+    best: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `run.json`."""
     document = {
         "kind": config.kind,
         "status": status,
         "step": step,
+        **({"best": best} if best else {}),
         "processes": processes,
         "model": base_model(config),
         "adapter": config.adapter,
@@ -239,7 +254,26 @@ def close_run(trainer: "Trainer", config: TrainConfig, dataset: Dataset) -> None
     """Write down that a run is done."""
     if trainer.is_world_process_zero():
         step, processes = trainer.state.global_step, trainer.args.world_size
-        write_run(config.output_dir, config, dataset, "done", step, processes)
+        best = best_checkpoint(trainer.args, trainer.state)
+        write_run(config.output_dir, config, dataset, "done", step, processes, best)
+
+
+def best_checkpoint(args: "TrainingArguments", state: "TrainerState") -> dict[str, Any] | None:
+    """The best step by validation, by what, and its checkpoint; None before there is one."""
+    if not state.best_global_step or args.metric_for_best_model is None:
+        return None
+    return {
+        "step": state.best_global_step,
+        "checkpoint": f"checkpoint-{state.best_global_step}",
+        args.metric_for_best_model.removeprefix("eval_"): state.best_metric,
+    }
+
+
+def note_best(args: "TrainingArguments", state: "TrainerState") -> None:
+    """Name the best checkpoint in the `run.json` of a run under way."""
+    path = Path(args.output_dir, "run.json")
+    if best := best_checkpoint(args, state):
+        write_whole(path, dumps(read_json(path) | {"step": state.global_step, "best": best}))
 
 
 def _own_version() -> str:
@@ -266,6 +300,6 @@ def stored_input(folder: str | None) -> ModelInput | None:
     stored = (path.parent if inside else path) / "config.yaml"
     if not stored.exists():
         return None
-    document = read_yaml(stored)
+    document = as_begun(read_yaml(stored))
     known = {key: document[key] for key in ModelInput.model_fields if key in document}
     return ModelInput.parse(known, str(stored))

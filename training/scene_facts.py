@@ -12,7 +12,10 @@ from star_tvr.scenes.world import World
 from star_tvr.schemas.records import Image, Pair, Sample
 
 Box = tuple[int, int, int, int]
-"""(x0, y0, x1, y1) in pixels of the stored image from its top left, x1 and y1 excluded."""
+"""(x0, y0, x1, y1) in pixels from the top left, x1 and y1 excluded."""
+
+Size = tuple[int, int]
+"""Width and height of a picture, in pixels."""
 
 RELATIONS = ("left", "right", "front", "behind")
 
@@ -83,8 +86,16 @@ class Facts:
         return frozenset((first.seen.keys() & second.seen.keys()) - self.changed)
 
 
-def facts_of(sample: Sample, pair: Pair, world: World, config: DatasetConfig) -> Facts:
+def facts_of(
+    sample: Sample, pair: Pair, world: World, config: DatasetConfig, seen: Size | None = None
+) -> Facts:
     """The facts of one pair, from the labels of its two images.
+
+    Args:
+        sample, pair: whose facts.
+        world, config: of the data set.
+        seen: the size to which a model's processor scales the images, which boxes are then of;
+            by default they are of the stored images.
 
     Raises:
         KeyError: the sample has no such image.
@@ -92,21 +103,32 @@ def facts_of(sample: Sample, pair: Pair, world: World, config: DatasetConfig) ->
     plan = sample.plan
     changed = {t.object for t in plan.transformations}
     pictures = (
-        _picture(sample.image("initial", pair.initial), plan.initial, changed, config),
-        _picture(sample.image("final", pair.final), plan.final, changed, config),
+        _picture(sample.image("initial", pair.initial), plan.initial, changed, config, seen),
+        _picture(sample.image("final", pair.final), plan.final, changed, config, seen),
     )
     attributes = config.transformations.attributes
     return Facts(world, plan.initial, pictures, plan.transformations, attributes)
 
 
 def _picture(
-    image: Image, state: Sequence[SceneObject], changed: set[int], config: DatasetConfig
+    image: Image,
+    state: Sequence[SceneObject],
+    changed: set[int],
+    config: DatasetConfig,
+    seen: Size | None,
 ) -> SceneGraph:
     least = config.visibility.min_pixels * image.width * image.height / REFERENCE_PIXELS
     shown = [o for o in image.objects if o.pixels > 0]
+    width, height = seen or (image.width, image.height)
+    across, down = width / image.width, height / image.height
+
+    def scaled(box: Box) -> Box:
+        x0, y0, x1, y1 = box
+        return round(x0 * across), round(y0 * down), round(x1 * across), round(y1 * down)
+
     return SceneGraph(
         {o.index: state[o.index] for o in shown if o.pixels >= least or o.index in changed},
-        {o.index: o.bbox for o in shown if o.bbox is not None},
-        {o.index: o.center[0] for o in shown},
+        {o.index: scaled(o.bbox) for o in shown if o.bbox is not None},
+        {o.index: o.center[0] * across for o in shown},
         image.relations,
     )

@@ -15,9 +15,11 @@ from star_tvr.training.fresh_renderer import Feeding
 from star_tvr.training.initial_model import load_initial_model
 from star_tvr.training.launch import run_from_command_line
 from star_tvr.training.models import adapters_to_train
+from star_tvr.training.picture_size import seen_size
 from star_tvr.training.run_folder import close_run, lock_run, open_run
 from star_tvr.training.training_rows import training_rows
 from star_tvr.training.trl_arguments import trainer_arguments
+from star_tvr.training.validation import Validation, validating
 
 if TYPE_CHECKING:
     from trl import GRPOConfig, SFTConfig
@@ -57,9 +59,10 @@ def _train(
 
     with args.main_process_first(desc="beginning to render"):
         feeding.begin(begun.checkpoint)
-    # The rows are planned now and read when they are used.
-    rows = training_rows(config, dataset, args)
     model, processor = load_initial_model(config, dataset.world, args, begun.checkpoint)
+    seen = seen_size(processor, dataset)
+    # The rows are planned now and read when they are used.
+    rows = training_rows(config, dataset, args, seen)
 
     # These take seconds, which a configuration that is refused should not.
     from trl import SFTTrainer
@@ -68,10 +71,12 @@ def _train(
     from star_tvr.training.full_disk import explain_full_disk
     from star_tvr.training.sharding import gather_output_layer
 
-    trainer = SFTTrainer(
+    validation = Validation.of(config, processor)
+    trainer = validating(SFTTrainer, validation)(
         model=model,
         args=args,
         train_dataset=rows,
+        eval_dataset=validation and validation.questions,
         processing_class=processor,
         peft_config=adapters_to_train(config, model),
     )

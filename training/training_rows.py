@@ -20,6 +20,7 @@ from star_tvr.training.fresh_dataset import FreshDataset
 from star_tvr.training.pairs import choose_pairs, difficulties, epoch_order
 from star_tvr.training.parquet_dataset import ParquetDataset
 from star_tvr.training.rows import RowReader, row_reader
+from star_tvr.training.scene_facts import Size
 
 if TYPE_CHECKING:
     import datasets
@@ -30,12 +31,13 @@ BUFFER = 200
 
 
 def training_rows(
-    config: TrainConfig, dataset: Dataset, args: "TrainingArguments"
+    config: TrainConfig, dataset: Dataset, args: "TrainingArguments", seen: Size | None = None
 ) -> "datasets.Dataset | datasets.IterableDataset":
     """All rows of a run, in order: what the trainer goes through once.
 
     It is a `datasets.Dataset`, or an `IterableDataset` with `rows.streaming`. `args` is told so:
-    its epochs become one, however many are in the rows.
+    its epochs become one, however many are in the rows. `seen` is the size to which the model's
+    processor scales images, see `RowReader`.
 
     Raises:
         ConfigError, DataError: the split lacks what the configuration asks for.
@@ -44,12 +46,12 @@ def training_rows(
     count = count_rows(args, len(pairs))
     args.num_train_epochs = 1
     if isinstance(dataset, FreshDataset):
-        return build_rows(row_reader(config, dataset), pairs, "stored", count)
+        return build_rows(row_reader(config, dataset, seen), pairs, "stored", count)
     if config.rows.streaming:
-        return stream_rows(row_reader(config, dataset), count)
+        return stream_rows(row_reader(config, dataset, seen), count)
     easy_first = config.rows.order == "easy-first"
     return build_rows(
-        row_reader(config, dataset),
+        row_reader(config, dataset, seen),
         pairs,
         config.rows.order,
         count,

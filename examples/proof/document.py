@@ -59,7 +59,7 @@ class Results:
     def completions(self, name: str, split: str) -> Mapping[object, str]:
         """The completion of every pair."""
         path = self.out / "evaluations" / f"{name}-{split}" / "predictions.jsonl"
-        return {pair: text for (pair, _), (_, text) in read_predictions(path).items()}
+        return {pair: given.completion for (pair, _), given in read_predictions(path).items()}
 
     def items(self, names: Sequence[str], *splits: str) -> list[EvaluationItem]:
         """The answers of several policies to some tests, as draws of one."""

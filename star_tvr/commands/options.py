@@ -5,10 +5,12 @@ An option that may be repeated may also have several values with commas between 
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from star_tvr.generator.render import DIGITS, Shard, shorten
 from star_tvr.generator.split_schemes import SplitOptions
-from star_tvr.scenes.errors import ParameterError
+from star_tvr.scenes.errors import DataError, ParameterError
+from star_tvr.schemas.checks import parse_json
 
 
 def parse_shard(text: str) -> Shard:
@@ -25,6 +27,25 @@ def parse_shard(text: str) -> Shard:
         message = "write I/N with I from 0 to N-1, for example 0/4"
         raise ParameterError("shard", message, text)
     return Shard(int(found[1]), int(found[2]))
+
+
+def parse_object(parameter: str, text: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    >>> parse_object("extra_body", '{"top_k": -1}')
+    {'top_k': -1}
+
+    Raises:
+        ParameterError: naming the parameter: the text is something else.
+    """
+    try:
+        found = parse_json(text, parameter)
+    except DataError as problem:
+        message = str(problem).removeprefix(f"{parameter}: ")
+        raise ParameterError(parameter, message, text) from None
+    if not isinstance(found, dict):
+        raise ParameterError(parameter, 'is no JSON object, such as {"top_k": -1}', text)
+    return found
 
 
 def parse_only(texts: Sequence[str]) -> list[int]:

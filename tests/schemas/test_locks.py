@@ -178,21 +178,49 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
     assert "d: the file system has no locks (No locks available); let" in capsys.readouterr().err
 
 
-def test_where_other_machines_may_share_a_file_system_the_lock_file_stays(
-    tmp_path, monkeypatch, hold
-):
+@pytest.fixture
+def mounted(tmp_path, monkeypatch):
+    """Lets a folder appear to be on a file system of this kind, with these options."""
+
+    def mount(kind, options):
+        device = tmp_path.stat().st_dev
+        number = f"{os.major(device)}:{os.minor(device)}"
+        table = tmp_path / "mountinfo"
+        table.write_text(
+            "22 28 0:999 / /proc rw - proc proc rw\n"
+            f"70 28 {number} / /home rw,relatime shared:9 - {kind} server:/home {options}\n"
+        )
+        monkeypatch.setattr(locks, "MOUNTS", table)
+        return tmp_path / "d"
+
+    return mount
+
+
+def test_where_other_machines_may_share_a_file_system_the_lock_file_stays(mounted, hold, capsys):
     """On NFS, a client that still sees a file which another one removed would lock that one."""
-    monkeypatch.setattr(locks, "LOCAL", set())
-    lock = tmp_path / "d" / LOCK
-    with lock_folder(tmp_path / "d"):
-        number = lock.stat().st_ino
-    with lock_folder(tmp_path / "d"):
+    folder = mounted("nfs4", "rw,vers=4.2,local_lock=none")
+    with lock_folder(folder):
+        number = (folder / LOCK).stat().st_ino
+    with lock_folder(folder):
         pass
-    assert lock.stat().st_ino == number
-    other = hold(tmp_path / "d")
+    assert (folder / LOCK).stat().st_ino == number
+    other = hold(folder)
     with pytest.raises(ConfigError, match=f"process {other.process.pid} on"):
-        with lock_folder(tmp_path / "d"):
+        with lock_folder(folder):
             pass
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said"),
+    [("nfs", "rw,nolock", "nolock"), ("fuse.sshfs", "rw,user_id=0", "fuse.sshfs")],
+)
+def test_locks_that_other_machines_do_not_see_are_said(mounted, capsys, kind, options, said):
+    folder = mounted(kind, options)
+    with lock_folder(folder):
+        pass
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{folder}: locks do not reach other machines here ({said})")
 
 
 def test_a_folder_is_not_locked_twice_by_one_process(tmp_path):

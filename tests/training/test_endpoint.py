@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,16 +23,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from star_tvr.scenes.errors import ConfigError, DataError
-from star_tvr.schemas.records import Pair
+from star_tvr.schemas.records import PAIR_KEYS, Pair
 from star_tvr.training import endpoint_backend, evaluate, sft
 from star_tvr.training.backends import Decoding
-from star_tvr.training.config import PromptConfig
+from star_tvr.training.config import PromptConfig, load_train_config
 from star_tvr.training.endpoint_backend import Endpoint, EndpointError, read_completion, retry_after
+from star_tvr.training.initial_model import load_initial_model
+from star_tvr.training.local_backend import LoadedModel
 from star_tvr.training.merge import merge
+from star_tvr.training.picture_size import seen_size
 from star_tvr.training.rows import RowReader
+from star_tvr.training.training_rows import training_rows
+from star_tvr.training.trl_arguments import trainer_arguments
 from tests.generator.command import Running, refused, tvr
 from tests.training.conftest import write_document
 from tests.training.discs import background
@@ -264,11 +271,140 @@ def test_what_is_sent(ask, server, dataset):
     assert request.headers["authorization"] == f"Bearer {KEY}"
     body = request.body
     messages = body.pop("messages")
-    assert body == {"model": "m", "temperature": 0, "max_completion_tokens": 8}
+    neutral = {"top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
+    assert body == {"model": "m", "max_completion_tokens": 8, **neutral}
     (message,) = messages
     assert [part["type"] for part in message["content"]] == ["image_url", "image_url", "text"]
     stored = dataset.folder(request.pair.sample) / f"final-{request.pair.final}.png"
     assert pictures({"messages": messages})[1].tobytes() == Image.open(stored).tobytes()
+
+
+def test_what_is_sent_on_request(ask, server, tmp_path):
+    extra = {"top_k": -1, "top_p": None, "max_completion_tokens": None, "max_tokens": 9}
+    decoding = Decoding(8, temperature=0.0, seed=1)
+    ask(decoding=decoding, extra_body=extra, reasoning_effort="low")
+    body = server.seen[0].body
+    del body["messages"]
+    assert body == {
+        **{"model": "m", "temperature": 0, "presence_penalty": 0, "frequency_penalty": 0},
+        **{"top_k": -1, "max_tokens": 9, "reasoning_effort": "low"},
+    }
+    stored = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert (stored["extra_body"], stored["reasoning_effort"]) == (extra, "low")
+    with pytest.raises(ConfigError, match="extra_body: stream is not for you to set"):
+        ask("other", extra_body={"stream": True})
+
+
+def test_a_model_that_refuses_neutral_settings_is_asked_without(ask, server, dataset):
+    def picky(request):
+        refused = [k for k in ("top_p", "presence_penalty", "user") if k in request.body]
+        if not refused:
+            return chat()
+        reply = failure(400, f"Unsupported parameter: '{refused[0]}'")
+        reply.body["error"]["param"] = refused[0]
+        return reply
+
+    server.behave = picky
+    assert [answer.completion for answer in ask(concurrency=1)] == [SILENT] * 4
+    assert len(server.seen) == 4 + 2
+    assert "frequency_penalty" in server.seen[-1].body
+    # What the user wants is sent, or nothing is.
+    answers = ask("other", extra_body={"user": "me"}, concurrency=1)
+    assert {answer.problem for answer in answers} == {"400 - Unsupported parameter: 'user'"}
+
+
+def test_why_answers_ended(prepare, server, dataset, tmp_path):
+    first, *_ = dataset.split(SPLIT)
+
+    def cut_all_but_one(request):
+        reply = chat(SILENT, "stop" if request.pair == first else "length")
+        reply.body["usage"] = {"prompt_tokens": 30, "completion_tokens": 8, "total_tokens": 38}
+        return reply
+
+    server.behave = cut_all_but_one
+    session = prepare()
+    list(session.answers())
+    report = session.score()
+    told = {a["finish_reason"] for a in lines(tmp_path / "out")}
+    assert told == {"stop", "length"}
+    assert lines(tmp_path / "out")[0]["usage"] == {"prompt_tokens": 30, "completion_tokens": 8}
+    assert report.truncated == 3
+    assert "3 of 4 answers were cut off at 8 tokens" in session.remark(report)
+
+
+@pytest.fixture
+def trained(tiny, dataset, tmp_path):
+    """A model folder as a training with large pictures leaves it, and how it is asked."""
+    folder = shutil.copytree(tiny["tiny"], tmp_path / "trained")
+    processor = {"max_pixels": 100352, "min_pixels": 50176}
+    document: dict[str, Any] = {"model": str(folder), "dataset": str(dataset.root), "split": SPLIT}
+    document |= {"output_dir": str(folder), "prompt": {"coordinates": "model"}}
+    document |= {"processor": processor, "use_cpu": True}
+    (folder / "config.yaml").write_text(yaml.safe_dump(document))
+    return folder
+
+
+def test_pixels_are_those_that_the_model_sees_everywhere(
+    trained, server, dataset, tmp_path, monkeypatch, capsys
+):
+    config = load_train_config("grpo", trained / "config.yaml")
+    _, processor = load_initial_model(config, dataset.world, trainer_arguments(config))
+    seen = seen_size(processor, dataset)
+    rows = training_rows(config, dataset, trainer_arguments(config), seen)[:4]
+    assert seen == (280, 196)
+    pairs = [Pair(*names) for names in zip(*(rows[k] for k in PAIR_KEYS), strict=True)]
+    asked = {pair: texts(prompt) for pair, prompt in zip(pairs, rows["prompt"], strict=True)}
+    assert set(asked) == set(dataset.split(SPLIT))
+    assert all("from the top left of 280 x 196" in text[-1] for text in asked.values())
+
+    # The tokens that pass through the model are those of pictures of that size.
+    encode, local = LoadedModel.encode, []
+
+    def noted(self, conversations):
+        inputs = encode(self, conversations)
+        assert (inputs["image_grid_thw"] * 14)[:, 1:].unique(dim=0).tolist() == [[196, 280]]
+        local.extend(map(texts, conversations))
+        return inputs
+
+    monkeypatch.setattr(LoadedModel, "encode", noted)
+    evaluate.run(dataset.root, SPLIT, str(trained), tmp_path / "a", max_new_tokens=1, device="cpu")
+    assert sorted(local) == sorted(asked.values())
+
+    # An endpoint is asked the same, whatever the model is called there.
+    server.behave = lambda request: with_tokens(chat(), 5)
+    for name, run in [(str(trained), None), ("alias", str(trained))]:
+        server.seen.clear()
+        client = Endpoint(server.url, name, run=run)
+        out = tmp_path / Path(name).name / "out"
+        list(evaluate.prepare(dataset.root, SPLIT, client, out).answers())
+        assert {r.pair: texts(r.body["messages"]) for r in server.seen} == asked
+        # It does not show the model these pictures: it is said once.
+        errors = capsys.readouterr().err.splitlines()
+        [line] = [line for line in errors if "counts 5 tokens in a prompt that has" in line]
+        assert '{"max_pixels": 100352, "min_pixels": 50176}' in line
+    # Without the run nobody knows how it scales.
+    list(evaluate.prepare(dataset.root, SPLIT, Endpoint(server.url, "m"), tmp_path / "m").answers())
+    assert "from the top left of 64 x 48" in texts(server.seen[-1].body["messages"])[-1]
+    # A run from before there was a choice goes on as it was asked.
+    document = yaml.safe_load((trained / "config.yaml").read_text())
+    (trained / "config.yaml").write_text(yaml.safe_dump(document | {"prompt": {"cells": 8}}))
+    client = Endpoint(server.url, str(trained))
+    list(evaluate.prepare(dataset.root, SPLIT, client, tmp_path / "old").answers())
+    assert "from the top left of 64 x 48" in texts(server.seen[-1].body["messages"])[-1]
+
+
+def texts(messages) -> list[str]:
+    """The texts of messages, as they are sent or as a processor gets them."""
+    contents = [m["content"] for m in messages]
+    parts = [
+        p for c in contents for p in ([{"type": "text", "text": c}] if isinstance(c, str) else c)
+    ]
+    return [part["text"] for part in parts if part["type"] == "text"]
+
+
+def with_tokens(reply: Reply, count: int) -> Reply:
+    reply.body["usage"] = {"prompt_tokens": count, "completion_tokens": 1}
+    return reply
 
 
 def test_the_system_message_is_plain_text(server, dataset, tmp_path):
@@ -549,19 +685,38 @@ def test_the_command(server, dataset, tmp_path):
     command += ["--endpoint", server.url]
     done = tvr(*command)
     assert done.returncode == 1
-    assert sorted(done.stderr.splitlines()) == [
+    assert sorted(without_progress(done.stderr)) == [
         f"error: {out}: 1 of 4 items not answered; run again",
-        "evaluating: 4 of 4, 0 s left",
         f"sample {pairs[0].sample}, center to left: not answered: 400 - it is so",
     ]
+    assert "evaluating: 4 of 4, 0 s left" in done.stderr
     server.behave = lambda request: failure(401, f"no {KEY}")
     assert refused(*command, status=1) == (
         f"error: {server.url}: 401 - no ***; it does not accept OPENAI_API_KEY"
     )
-    server.behave = lambda request: chat()
+    server.behave = lambda request: chat(None, "length")
     done = tvr(*command)
-    assert (done.returncode, done.stderr) == (0, "evaluating: 4 of 4, 0 s left\n")
+    assert done.returncode == 0
+    assert without_progress(done.stderr) == [
+        f"{out}: 1 of 4 answers were cut off at 512 tokens, and count as they are; a higher "
+        "max_new_tokens, in another folder, lets them end"
+    ]
     assert "TAcc" in done.stdout and f"{out}: predictions.jsonl, metrics.json" in done.stdout
+
+
+def without_progress(text: str) -> list[str]:
+    """Lines on stderr, but for those of progress, of which a slow machine shows more."""
+    return [line for line in text.splitlines() if not line.startswith("evaluating: ")]
+
+
+def test_answers_that_are_all_cut_off(server, dataset, tmp_path):
+    server.behave = lambda request: chat(None, "length")
+    splits = ["--split", SPLIT, "--split", "cross-view/test_id", "--limit", "5"]
+    command = ["evaluate", dataset.root, *splits, "--model", "m", "--out", tmp_path / "out"]
+    done = tvr(*command, "--endpoint", server.url, "--prompt", "style=compact")
+    assert done.returncode == 0
+    assert "5 of 5 answers were cut off at 512 tokens, so nothing was measured" in done.stderr
+    assert "5 items, 5 cut off" in done.stdout and "split cross-view/test_id" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -569,6 +724,12 @@ def test_the_command(server, dataset, tmp_path):
     [
         (["--endpoint", "localhost:8000"], "error: --endpoint: is no address such as http://"),
         (["--max-requests", "3"], "error: --max-requests 3: goes with an endpoint only"),
+        (["--reasoning-effort", "low"], "error: --reasoning-effort low: goes with an endpoint"),
+        (
+            ["--endpoint", "http://localhost/v1", "--extra-body", "[1]"],
+            "error: --extra-body [1]: is no JSON object, such as",
+        ),
+        (["--prompt", "stile=full"], "error: --prompt stile=full: stile: unknown key; did you"),
         (
             ["--endpoint", "http://localhost/v1", "--adapter", "a"],
             "error: --adapter a: does not go with an endpoint",
@@ -612,8 +773,10 @@ def test_a_folder_belongs_to_one_endpoint(prepare, server):
         prepare(url="http://other/v1")
     with pytest.raises(ConfigError, match='with model = "m", now it is "n"'):
         prepare(model="n")
-    with pytest.raises(ConfigError, match="with temperature = 0.0, now it is 1.0"):
+    with pytest.raises(ConfigError, match="with temperature = null, now it is 1.0"):
         prepare(decoding=Decoding(8, temperature=1.0))
+    with pytest.raises(ConfigError, match="with reasoning_effort = null, now it is"):
+        prepare(reasoning_effort="low")
     prepare(concurrency=1, timeout=3, retries=1, max_requests=9)
 
 
@@ -642,7 +805,14 @@ def test_a_split_that_has_changed(ask, prepare, dataset, tmp_path):
     ],
 )
 def test_completions(reply, expected):
-    assert read_completion(json.dumps(reply.body)) == expected
+    assert read_completion(json.dumps(reply.body)).text == expected
+
+
+def test_strange_reasons_and_counts_are_none():
+    body = chat(SILENT, ["stop"]).body | {"usage": {"prompt_tokens": True, "completion_tokens": -1}}
+    assert read_completion(json.dumps(body)) == (SILENT, None, None, None)
+    body = chat(SILENT, "x" * 99).body | {"usage": [1]}
+    assert read_completion(json.dumps(body)) == (SILENT, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -722,15 +892,17 @@ def healthy(process, port) -> bool:
     return False
 
 
-def test_a_real_server_answers_as_the_model_does(served, dataset, merged, tmp_path):
+def test_a_real_server_answers_as_the_model_does(served, dataset, merged, tmp_path, capsys):
     model = str(merged)
     local = evaluate.run(
         dataset.root, SPLIT, model, tmp_path / "local", max_new_tokens=16, device="cpu"
     )
     client = Endpoint(served, model, concurrency=2)
-    session = evaluate.prepare(dataset.root, SPLIT, client, tmp_path / "served", Decoding(16))
+    decoding = Decoding(16, temperature=0.0)
+    session = evaluate.prepare(dataset.root, SPLIT, client, tmp_path / "served", decoding)
     assert all(answer.completion for answer in session.answers())
     assert session.score().to_json() == local.to_json()
+    assert "counts" not in capsys.readouterr().err  # its prompts have the same tokens
     assert len({result.completion for result in local.results}) > 1
 
 

@@ -12,7 +12,10 @@ from star_tvr.schemas.dataset import Dataset
 from star_tvr.training import evaluate, local_backend, sft
 from star_tvr.training.backends import Decoding
 from star_tvr.training.config import PromptConfig
+from star_tvr.training.evaluate import choose_prompt
 from star_tvr.training.local_backend import GumbelNoise, LoadedModel, LocalModel, find_device
+from star_tvr.training.metrics_report import read_metrics
+from star_tvr.training.models import load_model
 
 COMPACT = PromptConfig(style="compact", location="cell")
 SPLIT = "cross-view/test_ood"
@@ -24,8 +27,11 @@ def ask(dataset, tiny, tmp_path):
 
     def run(out="out", **values):
         settings = {"max_new_tokens": 8, "batch_size": 2, "prompt": COMPACT, **values}
-        model = settings.pop("model", str(tiny["tiny"]))
-        return evaluate.run(dataset.root, SPLIT, model, tmp_path / out, **settings)
+        model, split = settings.pop("model", str(tiny["tiny"])), settings.pop("split", SPLIT)
+        limit, prompt = settings.pop("limit", None), settings.pop("prompt")
+        return evaluate.run(
+            dataset.root, split, model, tmp_path / out, prompt=prompt, limit=limit, **settings
+        )
 
     return run
 
@@ -126,6 +132,81 @@ def test_the_prompt_is_the_one_of_the_training(ask, write_config, tmp_path):
     assert asked.items() <= stored["prompt"].items()
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["prompt"] == stored["prompt"]
+
+
+def test_sampling_settings_beside_a_model_change_nothing(ask, tiny, tmp_path):
+    ask("plain")
+    copied = shutil.copytree(tiny["tiny"], tmp_path / "model")
+    path = copied / "generation_config.json"
+    settings = {"repetition_penalty": 1.5, "no_repeat_ngram_size": 1, "do_sample": True}
+    settings |= {"top_k": 3, "top_p": 0.2, "temperature": 0.1}
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    ask("with", model=str(copied))
+    assert lines(tmp_path / "plain" / "predictions.jsonl") == lines(
+        tmp_path / "with" / "predictions.jsonl"
+    )
+    # A model that is stored again brings none along for a server.
+    load_model(str(copied)).save_pretrained(tmp_path / "again")
+    stored = json.loads((tmp_path / "again" / "generation_config.json").read_text())
+    assert not settings.keys() & stored.keys()
+    assert stored["eos_token_id"] == json.loads(path.read_text())["eos_token_id"]
+
+
+def test_answers_are_as_long_as_in_the_training(ask, tiny, tmp_path):
+    folder = shutil.copytree(tiny["tiny"], tmp_path / "model")
+    (folder / "config.yaml").write_text("prompt: {style: compact}\nmax_completion_length: 3\n")
+    report = ask(model=str(folder), max_new_tokens=None, prompt=None)
+    stored = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert (stored["max_new_tokens"], stored["temperature"]) == (3, 0)
+    given = lines(tmp_path / "out" / "predictions.jsonl")
+    for answer, result in zip(given, report.results, strict=True):
+        assert (answer["finish_reason"] == "length") == (result.finish_reason == "length")
+        assert 1 <= answer["usage"]["completion_tokens"] <= 3
+        assert answer["usage"]["prompt_tokens"] > 12  # of the pictures alone
+    cut = sum(answer["finish_reason"] == "length" for answer in given)
+    assert report.truncated == cut > 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["truncated"] == cut
+    assert read_metrics(tmp_path / "out" / "metrics.json").truncated == cut
+
+
+def test_several_splits_and_a_limit(ask, asked, dataset, tmp_path):
+    splits = ("cross-view/test_id", "cross-view/test_ood")
+    pairs = [p for name in splits for p in dataset.split(name)]
+    assert ask(split=splits, limit=3).items == 3
+    first = list(asked)
+    path = tmp_path / "out" / "evaluation.json"
+    assert (stored := json.loads(path.read_text()))["limit"] == 3
+    assert stored["split"] == list(splits)
+    # Raised, it goes on; the first ones are the same ones.
+    report = ask(split=splits)
+    assert len(asked) == len(pairs) and set(asked) == set(pairs) and asked[:3] == first
+    assert "limit" not in json.loads(path.read_text())
+    assert {k: v["tacc"].count for k, v in report.groups["split"].items()} == {
+        name: len(dataset.split(name)) for name in splits
+    }
+    with pytest.raises(ConfigError, match="limit=2: .*out asks all questions; ask more, or"):
+        ask(split=splits, limit=2)
+    with pytest.raises(ConfigError, match="was made with split = "):
+        ask()
+
+
+def test_the_wording_is_chosen(write_config, tmp_path):
+    trained = PromptConfig(style="compact")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("prompt: {location: cell, cells: 5}\n")
+    assert choose_prompt(["cells=4", "location=none"], trained) == PromptConfig(
+        style="compact", cells=4, location="none"
+    )
+    assert choose_prompt([str(run), "cells=6"], trained) == PromptConfig(location="cell", cells=6)
+    for text, message in [
+        ("cells=many", "prompt=cells=many: cells: "),
+        ("cell=4", "prompt=cell=4: cell: unknown key; did you mean cells"),
+        (str(tmp_path), "is neither key=value nor the folder of a run"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            choose_prompt([text], trained)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +317,10 @@ def test_greedy_decoding_adds_no_noise(ask, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"num_samples": 2}, "num_samples=2: with temperature 0 they would all be the same"),
+        (
+            {"num_samples": 2, "temperature": 0.0},
+            "num_samples=2: with temperature 0 they would all be the same",
+        ),
         ({"temperature": float("nan")}, "temperature=nan: is not a number from 0 up"),
         ({"temperature": -1.0}, "temperature=-1.0: is not"),
         ({"num_samples": 1001, "temperature": 1.0}, "num_samples=1001: is more than 1000"),

@@ -126,6 +126,9 @@ def test_folders_of_other_recipes_and_test_sets_of_the_same_stream(write, tmp_pa
     with pytest.raises(ConfigError, match=r"held_out: .*/same has the scenes that are trained on"):
         sft.run(write(fresh={"held_out": held_out}))
     check_config(load_train_config("sft", write(fresh={"held_out": held_out[:1]})))
+    validation = {"dataset": held_out[1], "split": "cross-view/val"}
+    with pytest.raises(ConfigError, match=r"validation.dataset: .*/same has the scenes that are"):
+        sft.run(write(validation=validation))
     with pytest.raises(ConfigError, match=r"other: was made with seed = 8, now it is 7"):
         sft.run(write(dataset=held_out[0]))
 

@@ -109,7 +109,8 @@ def test_two_processes_are_as_one_with_twice_the_accumulation(
     # Plain gradient descent: Adam divides by the gradient's size and makes noise of zeros.
     values = {"model": str(model), "max_steps": 2, "optim": "sgd", "learning_rate": 0.05}
     values |= {"rows": {"views": "all"}, "logging_steps": 1, "lr_scheduler_type": "constant"}
-    values |= {"max_grad_norm": 0}
+    values |= {"max_grad_norm": 0, "save_steps": 2, "per_device_eval_batch_size": 2}
+    values |= {"validation": {"split": "cross-view/test_ood", "limit": 3, "max_new_tokens": 4}}
     if kind == "grpo":
         values |= {"per_device_train_batch_size": 4, "num_generations": 4}
         values |= {"max_completion_length": 12, "mask_truncated_completions": False}
@@ -151,6 +152,11 @@ def test_two_processes_are_as_one_with_twice_the_accumulation(
             for key in ("loss", "reward", "count_gap", "completions/mean_length", "num_tokens"):
                 if key in a:
                     assert a[key] == pytest.approx(b[key], rel=1e-4, abs=1e-6), (name, key)
+        # Each process has asked its share, and all of them know all answers.
+        asked = [[x for x in read_log(f) if "eval_tacc" in x] for f in (one, folders[name])]
+        assert len(asked[0]) == len(asked[1]) == 1
+        for key in set(asked[0][0]) - {"eval_runtime"}:
+            assert asked[0][0][key] == pytest.approx(asked[1][0][key]), (name, key)
         others = load_file(folders[name] / "model.safetensors")
         assert others.keys() == weights.keys()
         for key, weight in weights.items():  # each layer by what it learned itself

@@ -189,6 +189,27 @@ def test_page_of_a_whole_study(study, dataset):
     assert len(page.images("image/jpeg")) == 2 * (2 + 4)
 
 
+def test_curves_of_validation(tmp_path):
+    def validated(step):
+        return {
+            "step": step,
+            **{"eval_tacc": step / 8, "eval_tacc_low": step / 16, "eval_tacc_high": step / 6},
+            **{"eval_reward": -1.0, "eval_reward_low": -2.0, "eval_reward_high": 0.5},
+        }
+
+    lines = [line for k in (2, 4) for line in (grpo_line(k), validated(k))]
+    run = write_run(tmp_path / "run", "grpo", lines)
+    state = json.loads((run / "run.json").read_text())
+    best = {"step": 4, "checkpoint": "checkpoint-4", "tacc": 0.5}
+    (run / "run.json").write_text(json.dumps(state | {"best": best}))
+    page = Page(report.run(tmp_path))
+    curves = [a["alt"] for t, a in page.tags if t == "img" and "at first" in a["alt"]]
+    words = "Right in full, validation (TAcc), share, %. run: 25 at first, 50 at last"
+    assert curves[0] == words
+    assert "The bands of validation are 95 % bootstrap intervals." in page.text
+    assert "step 4, checkpoint checkpoint-4, tacc 0.5" in page.text
+
+
 def test_the_same_folder_gives_the_same_page(study, tmp_path):
     first = report.run(study, tmp_path / "new" / "a.html").read_bytes()
     assert first == report.run(study, tmp_path / "b.html").read_bytes()

@@ -1,7 +1,9 @@
 """Rows: the right columns, both images in order, nothing read before it is needed."""
 
+import re
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -12,6 +14,7 @@ from star_tvr.training import images
 from star_tvr.training.config import PromptConfig, TraceConfig
 from star_tvr.training.pairs import choose_pairs, difficulties, epoch_order, shuffled_images
 from star_tvr.training.rows import RowReader
+from star_tvr.training.trace_checker import check_trace
 from star_tvr.training.training_rows import build_rows
 from tests.training.discs import TRAIN, background, make_dataset
 
@@ -239,3 +242,28 @@ def test_the_plan_of_a_long_run_is_small(dataset):
     table = build_rows(RowReader(dataset, COMPACT), pairs, "random", 100_000)
     assert len(table) == 100_000
     assert table.data.nbytes < 40 * len(table)
+
+
+def test_coordinates_are_of_the_picture_that_the_model_sees(dataset):
+    pair = dataset.split("cross-view/train")[0]
+    teach = TraceConfig(style="trace", boxes=True)
+
+    def numbers(seen, **prompt):
+        """Pixels in the question, and the corners of boxes in the reasoning."""
+        reader = RowReader(dataset, PromptConfig(**prompt), teach, seen=seen)
+        row = reader.row(pair)
+        question = row["prompt"][-1]["content"][-1]["text"]
+        thought = row["completion"][0]["content"][0]["text"]
+        points = re.findall(r"at \((-?\d+), (-?\d+)\)", question)
+        boxes = re.findall(r"\[(\d+), (\d+), (\d+), (\d+)\]", thought)
+        report = check_trace(thought, reader.facts(pair))
+        assert points and boxes and {s.overlap for s in report.statements if s.kind == "box"} == {1}
+        return question, np.array(points, int), np.array(boxes, int)
+
+    question, points, boxes = numbers(None)
+    assert "from the top left of 64 x 48" in question
+    wide, scaled_points, scaled_boxes = numbers((320, 24))
+    assert "from the top left of 320 x 24" in wide
+    assert np.abs(scaled_points - points * [5, 0.5]).max() <= 2.5 + 1
+    assert np.abs(scaled_boxes - boxes * [5, 0.5, 5, 0.5]).max() <= 1
+    assert numbers((320, 24), coordinates="image")[0] == question

@@ -109,6 +109,10 @@ def test_a_key_of_the_other_trainer(write_config):
             {"reward": {"extra": {"consistency": 1}}, "rows": {"views": "all"}},
             "a batch holds 1 question, but two views need two",
         ),
+        (
+            {"processor": {"min_pixels": 5000, "max_pixels": 4000}},
+            "processor.min_pixels: 5000 is more than max_pixels .4000",
+        ),
         ({"processor": {"max_pixels": 3000}}, "64 x 48 = 3072 pixels, more than 3000; raise it"),
         ({"fp16": True, "bf16": False}, "fp16: needs a GPU"),
         ({"use_vllm": True}, "use_vllm: vLLM is not installed"),
@@ -623,7 +627,9 @@ def test_two_stages_killed_in_each_and_between_end_as_if_nothing_had_happened(
         "cold-start": {**SFT, "max_steps": 4, "save_steps": 2, "completion": {"style": "compact"}},
         "grpo": {k: v for k, v in GRPO.items() if k != "lora"} | {"max_steps": 4, "save_steps": 2},
     }
-    path = write_config(**values)
+    # Nor do the weights know of a validation: the run that is not killed has none.
+    asked = {"split": "cross-view/test_ood", "limit": 2, "max_new_tokens": 4}
+    path = write_config(**values, validation=asked)
     first, second = tmp_path / "run" / "cold-start", tmp_path / "run" / "grpo"
 
     def kill(moment):
@@ -632,7 +638,7 @@ def test_two_stages_killed_in_each_and_between_end_as_if_nothing_had_happened(
             [sys.executable, "-c", KILLED, "train", "grpo", str(path), moment],
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         assert killed.returncode == -signal.SIGKILL, killed.stderr
 
@@ -657,6 +663,15 @@ def test_two_stages_killed_in_each_and_between_end_as_if_nothing_had_happened(
     assert all(p.stat().st_mtime_ns == then for p, then in checkpoints)  # no stage began anew
 
     whole = grpo.run(write_config("whole.yaml", **values, output_dir=str(tmp_path / "whole")))
+    for stage in (first, second):
+        figures = [line for line in read_log(stage) if "eval_tacc" in line]
+        assert [line["step"] for line in figures] == [2, 4]
+        best = max(figures, key=lambda line: (line["eval_tacc"], -line["step"]))
+        assert json.loads((stage / "run.json").read_text())["best"] == {
+            "step": best["step"],
+            "checkpoint": f"checkpoint-{best['step']}",
+            "tacc": best["eval_tacc"],
+        }
     before = load_file(first / "adapter_model.safetensors")
     for resumed, expected in ((first, whole.parent / first.name), (second, whole)):
         logs = [[line for line in read_log(f) if "loss" in line] for f in (resumed, expected)]

@@ -23,7 +23,8 @@ class Panel(NamedTuple):
     Attributes:
         key: in the log.
         title, label: of the figure and of its vertical axis.
-        band: what is drawn around the line when there are at most two runs.
+        band: what is drawn around the line when there are at most two runs: the key of its
+            standard deviation, `completions/`, or INTERVAL.
         scale: the values are multiplied by it.
     """
 
@@ -34,7 +35,14 @@ class Panel(NamedTuple):
     scale: float = 1
 
 
+INTERVAL = "interval"
+"""A band from `KEY_low` to `KEY_high`."""
+
 PANELS = (
+    Panel("eval_tacc", "Right in full, validation (TAcc)", "share, %", INTERVAL, 100),
+    Panel("eval_reward", "Reward, validation", "points", INTERVAL),
+    Panel("eval_count_gap", f"n_pred {MINUS} n_gt, validation", "triplets, mean", INTERVAL),
+    Panel("eval_truncated", "Answers cut off, validation", "share, %", scale=100),
     Panel("reward", "Reward, total", "points", "reward_std"),
     Panel("rewards/accuracy_reward/mean", "Reward of the answer (accuracy)", "points"),
     Panel("rewards/format_reward/mean", "Reward of the form (format)", "points"),
@@ -91,9 +99,11 @@ def draw(runs: Sequence[TrainingRun]) -> list[Curves]:
         notes = []
         if len(shown) <= 2 and kind == "grpo":
             notes.append(
-                "The bands are the standard deviation of the reward, and the shortest and longest "
-                "completion."
+                "The bands of training are the standard deviation of the reward, and the shortest "
+                "and longest completion."
             )
+        if len(shown) <= 2 and any("eval_tacc_low" in line for r in shown for line in r.log):
+            notes.append("The bands of validation are 95 % bootstrap intervals.")
         if any(len(r.log) > plots.MAX_POINTS for r in shown):
             notes.append(f"Long runs are drawn as {plots.MAX_POINTS} means.")
         if len(members) > len(shown):
@@ -132,6 +142,11 @@ def _band(
         keys = ("completions/min_length", "completions/max_length")
         if all(is_number(line, key) for line in logged for key in keys):
             return [line[keys[0]] for line in logged], [line[keys[1]] for line in logged]
+    elif panel.band == INTERVAL:
+        keys = (f"{panel.key}_low", f"{panel.key}_high")
+        if all(is_number(line, key) for line in logged for key in keys):
+            low, high = ([panel.scale * line[key] for line in logged] for key in keys)
+            return low, high
     elif panel.band and all(is_number(line, panel.band) for line in logged):
         pairs = [(line[panel.key], line[panel.band]) for line in logged]
         return [v - s for v, s in pairs], [v + s for v, s in pairs]

@@ -146,6 +146,9 @@ def answer_statistics(evaluations: Sequence[Evaluation]) -> list[ReportTable]:
     """How the models answer, whatever they answer."""
     shares: Mapping[str, Callable[[Result], float | None]] = {
         "empty: names nothing": lambda r: not r.predictions,
+        "is cut off at the longest length": lambda r: (
+            None if r.finish_reason is None else r.finish_reason == "length"
+        ),
         "has no answer block": lambda r: not parse(r.completion or "").answered,
         "enumerates: n_pred > 2 n_gt": lambda r: len(r.predictions) > 2 * len(r.truth),
         "names a triplet twice": lambda r: len(set(r.predictions)) < len(r.predictions),
@@ -156,6 +159,8 @@ def answer_statistics(evaluations: Sequence[Evaluation]) -> list[ReportTable]:
         rows = []
         for label, indicator in shares.items():
             estimates = [mean_of(e.report.results, indicator) for e in part]
+            if all(s.value is None for s in estimates):
+                continue
             rows.append(TableRow(f"{label}, %", [estimate_cell("format", s) for s in estimates]))
         given = [[len(r.predictions) for r in e.report.results] for e in part]
         sizes = [lengths(e.report.results) or [0] for e in part]

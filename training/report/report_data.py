@@ -68,8 +68,10 @@ class Evaluation:
 
     @property
     def split(self) -> str:
-        """What was asked, such as `cross-view/test_id`."""
-        return str(self.settings.get("split") or "unknown split")
+        """What was asked, such as `cross-view/test_id`; several with commas between them."""
+        words = ", ".join(_splits(self.settings)) or "unknown split"
+        limit = self.settings.get("limit")
+        return f"{words} ({limit} questions)" if limit else words
 
     @property
     def questions(self) -> tuple[str, str]:
@@ -263,8 +265,8 @@ def _read_evaluation(
     settings: Mapping[str, Any] = {}
     if (path / "evaluation.json").is_file():
         settings = _read_mapping(path / "evaluation.json", problems)
-    split = settings.get("split")
-    dataset = _find_dataset(settings.get("dataset"), split, datasets)
+    splits, limit = _splits(settings), settings.get("limit")
+    dataset = _find_dataset(settings.get("dataset"), splits[:1], datasets)
     if (path / "metrics.json").is_file():
         report = read_metrics(path / "metrics.json")
     elif dataset is None:
@@ -276,7 +278,8 @@ def _read_evaluation(
     elif not (path / "predictions.jsonl").is_file():
         raise DataError(f"{path}: has no predictions yet")
     else:
-        report = score_file(path / "predictions.jsonl", dataset, split)
+        limit = limit if isinstance(limit, int) else None
+        report = score_file(path / "predictions.jsonl", dataset, splits or None, limit)
     return Evaluation(
         name=name,
         settings=settings,
@@ -286,13 +289,19 @@ def _read_evaluation(
     )
 
 
-def _find_dataset(stored: Any, split: Any, datasets: Sequence[Path]) -> Dataset | None:
+def _splits(settings: Mapping[str, Any]) -> list[str]:
+    """The splits that an evaluation asked about."""
+    stored = settings.get("split")
+    return [str(name) for name in (stored if isinstance(stored, list) else [stored]) if name]
+
+
+def _find_dataset(stored: Any, splits: Sequence[str], datasets: Sequence[Path]) -> Dataset | None:
     """The data set at the stored path, or one of that name among those that were found."""
     if not isinstance(stored, str):
         return None
     for path in (Path(stored), *(p for p in datasets if p.name == Path(stored).name)):
         try:
-            return open_dataset(path, str(split))
+            return open_dataset(path, next(iter(splits), ""))
         except DataError:
             continue
     return None

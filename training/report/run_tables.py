@@ -41,6 +41,7 @@ RUN_FACTS: Mapping[str, Callable[[TrainingRun], Any]] = {
     "batch per device": lambda r: r.config.get("per_device_train_batch_size"),
     "learning rate": lambda r: r.config.get("learning_rate"),
     "seed": lambda r: str(r.config.get("seed", "")),
+    "best checkpoint": lambda r: setting_words(r.state.get("best")),
     "time": lambda r: _time(r.log),
     "versions": lambda r: setting_words(r.state.get("versions")),
 }
