@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star_tvr.generator.appearance import check_appearance
+from star_tvr.generator.difficulty import difficulty
 from star_tvr.generator.labels import image_labels
 from star_tvr.generator.plan_files import read_jobs
 from star_tvr.scenes.config import LightsConfig
@@ -31,7 +32,7 @@ from star_tvr.schemas.checks import parse_json
 from star_tvr.schemas.dataset import Dataset, expected_views, is_sample
 from star_tvr.schemas.files import read_text
 from star_tvr.schemas.pictures import decode_png
-from star_tvr.schemas.records import Image, Sample, plan_from_json, plan_to_json
+from star_tvr.schemas.records import Image, Pair, Sample, plan_from_json, plan_to_json
 
 MODES = {"path": "RGB", "mask": "L", "depth": "I;16", "normals": "RGB", "blend": None}
 """The files of an image, and the mode that those must have which are pictures."""
@@ -46,6 +47,9 @@ TOLERANCES = {"bbox": 0.0, "pixels": 0.0, "visibility": 0.02, "center": 0.01, "d
 """By how much a stored label may differ from the one computed again. Visibility has a computed
 denominator, which later versions may compute a little better."""
 
+
+DIFFICULTY_TOLERANCE = 1e-3
+"""By how much a difficulty, stored with four decimals, may differ on another machine."""
 
 LONGEST = 500
 """Characters of a message that are shown; it may hold a value of any length."""
@@ -88,10 +92,13 @@ def validate(
     check = partial(_check_alone, str(dataset.root), pixels)
     owner: dict[str, str] = {}
     views: dict[str, frozenset[ImageKey]] = {}
+    rated: dict[Pair, float] = {}
     try:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             results = pool.map(check, ids, chunksize=8) if workers > 1 else map(check, ids)
-            for sample_id, (findings, scene, views[sample_id]) in zip(ids, results, strict=True):
+            for sample_id, result in zip(ids, results, strict=True):
+                findings, scene, views[sample_id], difficulties = result
+                rated |= difficulties
                 if scene is not None and owner.setdefault(scene, sample_id) != sample_id:
                     findings.append(Finding(sample_id, "states", f"same scene as {owner[scene]}"))
                 yield sample_id, findings
@@ -105,7 +112,7 @@ def validate(
         planned += 1
         yield sample_id, findings
     yield "data set", [*_check_folders(dataset), *_check_counts(dataset, planned)]
-    yield "splits", list(_check_splits(dataset, views))
+    yield "splits", list(_check_splits(dataset, views, rated))
 
 
 ImageKey = tuple[str, str]
@@ -114,20 +121,22 @@ ImageKey = tuple[str, str]
 
 def _check_alone(
     root: str, pixels: bool, sample_id: str
-) -> tuple[list[Finding], str | None, frozenset[ImageKey]]:
-    """What a worker does: findings, a digest of the initial scene, and which images there are.
+) -> tuple[list[Finding], str | None, frozenset[ImageKey], dict[Pair, float]]:
+    """What a worker does: findings, a digest of the initial scene, its images, its difficulties.
 
-    Of a sample that cannot be read there is no digest, and no image.
+    Of a sample that cannot be read there is no digest, and no image; a wrong one has no difficulty.
     """
     dataset = _open(root)
     try:
         sample = dataset.sample(sample_id)
     except DataError as problem:
         message = str(problem).removeprefix(f"{dataset.folder(sample_id)}/")
-        return [Finding(sample_id, "sample.json", message)], None, frozenset()
+        return [Finding(sample_id, "sample.json", message)], None, frozenset(), {}
     scene = hashlib.blake2b(repr(sample.plan.initial).encode(), digest_size=16).hexdigest()
     views = frozenset((image.state, image.camera) for image in sample.images)
-    return check_sample(dataset, sample_id, sample, pixels), scene, views
+    findings = check_sample(dataset, sample_id, sample, pixels)
+    pairs = [] if findings else sample.pairs()
+    return findings, scene, views, {p: difficulty(sample, p, dataset.world) for p in pairs}
 
 
 def _check_plans(dataset: Dataset) -> Iterator[tuple[str, list[Finding]]]:
@@ -200,9 +209,7 @@ def check_sample(
         if mask is not None and "path" in decoded:
             pictures[image.state, image.camera] = (decoded["path"], mask)
     if pixels and not findings:  # looks are judged by labels that are in order
-        world = dataset.world
-        clear = frozenset(k for k, v in world.materials.items() if v.transmission)
-        findings += [finding(*f) for f in check_appearance(sample, world.colors, clear, pictures)]
+        findings += [finding(*f) for f in check_appearance(sample, dataset.world, pictures)]
     expected = {"sample.json", *(name for image in sample.images for name in image.files)}
     for name in sorted({p.name for p in folder.iterdir()} - expected):
         findings.append(finding(name, "is not mentioned in sample.json"))
@@ -347,15 +354,26 @@ def _check_labels(
         yield finding("relations", "do not follow from positions and camera")
     if not pixels:
         return
-    view = rasterize(objects, camera, dataset.world, image.width, image.height)
-    for k, labels in enumerate(true.objects):
-        if labels.pixels >= LEAST_PIXELS:
-            overlap = _overlap(mask == labels.index + 1, view.ids == k)
-            if overlap < LEAST_OVERLAP:
-                yield finding(
-                    f"objects.{labels.index}",
-                    f"mask and geometry overlap by {overlap:.2f} only (at least {LEAST_OVERLAP})",
-                )
+    for index, overlap in mask_overlaps(dataset.world, sample, image, mask):
+        if overlap < LEAST_OVERLAP:
+            message = f"mask and geometry overlap by {overlap:.2f} only (at least {LEAST_OVERLAP})"
+            yield finding(f"objects.{index}", message)
+
+
+def mask_overlaps(
+    world: World, sample: Sample, image: Image, mask: NDArray[np.uint8]
+) -> Iterator[tuple[int, float]]:
+    """Objects of at least `LEAST_PIXELS`, and how well their mask agrees with what is computed.
+
+    That is the intersection of both over their union.
+    """
+    objects = visible_objects(sample.plan.state(image.state, world), world)
+    camera = sample.plan.cameras[image.camera]
+    view = rasterize(objects, camera, world, image.width, image.height)
+    for k, obj in enumerate(objects):
+        inside = mask == obj.index + 1
+        if inside.sum() >= LEAST_PIXELS:
+            yield obj.index, _overlap(inside, view.ids == k)
 
 
 def _close(first: Any, second: Any, tolerance: float) -> bool:
@@ -431,8 +449,13 @@ def _check_counts(dataset: Dataset, planned: int) -> Iterator[Finding]:
         yield Finding("data set", "dataset.json: counts.images", message)
 
 
-def _check_splits(dataset: Dataset, views: Mapping[str, frozenset[ImageKey]]) -> Iterator[Finding]:
-    """Known samples and cameras only, each pair once, and no scene in two splits of a scheme."""
+def _check_splits(
+    dataset: Dataset, views: Mapping[str, frozenset[ImageKey]], rated: Mapping[Pair, float]
+) -> Iterator[Finding]:
+    """Known samples and cameras only, each pair once, and no scene in two splits of a scheme.
+
+    A difficulty that a line has is that of its pair.
+    """
     owner: dict[tuple[str, str], str] = {}
     counts: dict[str, int] = {}
     for name in dataset.split_names():
@@ -446,6 +469,10 @@ def _check_splits(dataset: Dataset, views: Mapping[str, frozenset[ImageKey]]) ->
         counts[name] = len(pairs)
         if not pairs:
             yield Finding("data set", f"splits/{name}", "is empty; run tvr split again")
+        for pair, said in dataset.difficulties(name).items():
+            if abs(rated.get(pair, said) - said) > DIFFICULTY_TOLERANCE:
+                message = f"difficulty is {said}, not {rated[pair]}; run tvr split again"
+                yield Finding(pair.sample, f"splits/{name}", message)
         for pair in _twice(pairs):
             views_of = f"{pair.initial} to {pair.final}"
             yield Finding(pair.sample, f"splits/{name}", f"{views_of} is there twice")

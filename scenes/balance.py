@@ -165,6 +165,18 @@ class Balance:
         """The cells of every number of transformations."""
         return {n: [cell for cell in self.cells if cell[1] == n] for _, n in self.cells}
 
+    @cached_property
+    def _alike(self) -> dict[tuple[int, int], tuple[tuple[str, ...], list[tuple[int, int]]]]:
+        """Of every cell, the kinds of moves that are possible, and the cells that share its blocks.
+
+        These are those of its number of transformations that have the same kinds.
+        """
+        kinds = {cell: self._cell_moves(cell) for cell in self.cells}
+        return {
+            cell: (here, [other for other in self._columns[cell[1]] if kinds[other] == here])
+            for cell, here in kinds.items()
+        }
+
     def _position(
         self, cell: tuple[int, int], sharing: list[tuple[int, int]], turn: int, *key: int | str
     ) -> int:
@@ -200,9 +212,10 @@ class Balance:
         An object that leaves must not change otherwise; the other changes then go to other
         objects, if there are any. An object can come in only if one is outside.
         """
-        here = self._cell_moves(cell)
+        if all(attribute != "position" for _, attribute in pairs):
+            return (None,) * len(pairs)
+        here, sharing = self._alike[cell]
         block = self._move_block(here)
-        sharing = [other for other in self._columns[cell[1]] if self._cell_moves(other) == here]
         kinds: list[str | None] = []
         leaving: set[int] = set()
         for k, (target, attribute) in enumerate(pairs):

@@ -5,14 +5,15 @@
 The table knows the number of visible objects and the first (object, attribute) of a sample, and
 perhaps the number of changes; it says the others. It learns from 70 % of the samples and is asked
 about the rest, and, for chance, about the same part of data sets of other seeds. Of several seeds
-the mean is shown. `--blind` shows `blind.json` of data sets.
+the mean is shown, and the number of changes for which its own are most surely told better.
+`--blind` shows `blind.json` of data sets.
 """
 
 import argparse
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -26,13 +27,17 @@ from star_tvr.training.blind import blind_table
 Question = tuple[int, int, tuple[int, str], tuple[tuple[int, str], ...]]
 """Of a task: visible objects, number of changes, the first change, and the others in order."""
 
+ENOUGH = 30
+"""Right guesses about other data sets from which a ratio says something."""
+
 OTHERS = 3
 """Data sets of other seeds that a table is asked about for chance."""
 
 
-def questions(preset: str, seed: int, number: int) -> list[Question]:
-    """What is asked of the samples of a data set that have several changes."""
-    balance = Sampler.from_config(load_config(preset, [f"seed={seed}"])).balance
+def questions(sampler: Sampler, seed: int, number: int) -> list[Question]:
+    """What is asked of the samples with several changes of the data set of another seed."""
+    config = sampler.config.model_copy(update={"seed": seed})
+    balance = replace(sampler.balance, seed=config.scene_seed)
     found = []
     for task in map(balance.task, range(number)):
         first, *rest = [(t.object, t.attribute) for t in task.transformations]
@@ -87,16 +92,21 @@ def lookup(presets: Sequence[str], numbers: Sequence[int], tasks: int) -> Iterat
     yield "| preset | samples | count known | chance | unknown | chance | largest ratio |"
     yield "|---|---|---|---|---|---|---|"
     for preset in presets:
+        sampler = Sampler.from_config(load_config(preset))
         for number in numbers:
             seeds = max(4, tasks // number)
-            data = [questions(preset, seed, number) for seed in range(seeds)]
+            data = [questions(sampler, seed, number) for seed in range(seeds)]
             if not any(data):
                 continue
             both = [scores(data, with_count) for with_count in (True, False)]
             cells = [f"{100 * share:.1f} %" for score in both for share in score[0].shares()]
-            ratio, low, high, count = max(
-                (*s.ratio(), n) for score in both for n, s in score.items() if n
-            )
+            ratios = [
+                (*s.ratio(), n)
+                for score in both
+                for n, s in score.items()
+                if n and s.other >= ENOUGH
+            ]
+            ratio, low, high, count = max(ratios, key=lambda r: r[1], default=(math.nan,) * 4)
             yield (
                 f"| {preset} | {number} | {' | '.join(cells)} "
                 f"| {count}: {ratio:.2f} ({low:.2f} to {high:.2f}) |"

@@ -1,14 +1,19 @@
 """Planner figures: plans per second and where the time goes, balance, agreement with Blender.
 
 python tests/benchmarks/bench_planner.py [--frames N]
+python tests/benchmarks/bench_planner.py --against CHECKOUT    # of an earlier version, in turns
 """
 
 import argparse
 import cProfile
 import pstats
 import resource
+import subprocess
+import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -21,6 +26,8 @@ from star_tvr.scenes.sampler import Sampler
 from star_tvr.scenes.states import visible_objects
 from star_tvr.scenes.visibility import rasterize
 from star_tvr.schemas.config import load_config
+
+ROOT = Path(__file__).parents[2]
 
 STAGES = {
     "task (balance.task)": "task",
@@ -109,12 +116,48 @@ def agreement(frames: int) -> tuple[int, float, float, int]:
     return len(values), float(values.min()), float(values.mean()), int((values < 0.97).sum())
 
 
+TIMED = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from star_tvr.scenes.sampler import Sampler
+from star_tvr.schemas.config import load_config
+sampler = Sampler.from_config(load_config(sys.argv[2]))
+for index in range(30):
+    sampler.plan(index)
+start = time.process_time()
+for index in range(30, 230):
+    sampler.plan(index)
+print(200 / (time.process_time() - start))
+"""
+
+
+def rate_of(checkout: Path, preset: str) -> float:
+    """Plans per CPU second of the code in a checkout, in a process of its own."""
+    command = [sys.executable, "-c", TIMED, str(checkout), preset]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def compare(checkout: Path, presets: Sequence[str], turns: int = 5) -> None:
+    """Print how fast this code plans beside another checkout's: medians of runs in turns."""
+    for preset in presets:
+        rates = [(rate_of(checkout, preset), rate_of(ROOT, preset)) for _ in range(turns)]
+        before, now = np.median(rates, axis=0)
+        ratio = np.median([b / a for a, b in rates])
+        print(f"{preset}: {before:.0f} plans per CPU second before, {now:.0f} now: {ratio:.2f}")
+
+
 def main() -> None:
     """Print everything."""
     console = Console(width=110, file=blender.start())
     parser = argparse.ArgumentParser()
     parser.add_argument("--frames", type=int, default=200, help="rendered for the agreement")
-    frames = parser.parse_args().frames
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT")
+    asked = parser.parse_args()
+    frames = asked.frames
+    if asked.against is not None:
+        compare(asked.against.resolve(), ("star", "trance"))
+        return
     table = Table("preset", "plans per CPU second", *STAGES, title="Planning, one core")
     for preset in ("star", "trance", "random-view", "orbit"):
         rate, shares = speed(preset)

@@ -13,8 +13,8 @@ python tests/benchmarks/bench_validate.py looks/*
 import argparse
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ import PIL.Image
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import beta, genpareto
 
+from star_tvr.generator.appearance import judge_appearance
 from star_tvr.generator.labels import image_labels
-from star_tvr.generator.validate import Finding, check_sample
+from star_tvr.generator.validate import LEAST_OVERLAP, Finding, check_sample, mask_overlaps
 from star_tvr.scenes.plan import Plan
 from star_tvr.scenes.seeds import stream
 from star_tvr.scenes.transformations import apply
@@ -39,6 +41,9 @@ LEAST_PIXELS = 80
 
 SEEN = 0.95
 """Least visibility of objects whose picture is damaged."""
+
+REPEATS = 200
+"""Samples with replacement from which the uncertainty of a tail is read."""
 
 Bytes = NDArray[np.uint8]
 Views = dict[tuple[str, str], tuple[Bytes, Bytes]]
@@ -244,22 +249,72 @@ def read_views(dataset: Dataset, sample: Sample) -> Views:
 
 
 def upper(found: int, tried: int) -> float:
-    """Upper end of the 95 % interval of a share (Wilson); of 0, three in `tried`."""
-    if found == 0:
-        return min(1.0, 3 / max(1, tried))
-    z, p = 1.96, found / tried
-    middle, half = p + z * z / (2 * tried), z * np.sqrt(p * (1 - p) / tried + (z / tried) ** 2 / 4)
-    return float((middle + half) / (1 + z * z / tried))
+    """Upper end of the 95 % interval of a share (Clopper and Pearson; one-sided for none)."""
+    if found == tried:
+        return 1.0
+    return float(beta.ppf(0.95 if found == 0 else 0.975, found + 1, tried - found))
+
+
+def judged(dataset: Dataset, sample: Sample, views: Views) -> Iterator[tuple[str, float]]:
+    """Every judgement of an intact sample: what was judged, and how near it is to wrong, 1."""
+    world = dataset.world
+    for found in judge_appearance(sample, world, views):
+        yield found.kind, found.strength
+    for image in sample.images:
+        mask = views[image.state, image.camera][1]
+        for _, overlap in mask_overlaps(world, sample, image, mask):
+            yield "mask", (1 - overlap) / (1 - LEAST_OVERLAP)
+
+
+def tails(strengths: Mapping[str, list[float]], samples: int) -> Table:
+    """How often each kind of judgement would be wrong, from the tail of its strengths.
+
+    A generalized Pareto distribution is fitted to the largest of them (Pickands 1975), and again
+    to samples of them with replacement, of which the 95 % quantile is shown.
+    """
+    table = Table("judged", "number", "99 %", "99.9 %", "largest", "wrong in a sample", "at most")
+    rng = np.random.default_rng(0)
+    total = np.zeros(1 + REPEATS)
+    for kind, values in sorted(strengths.items()):
+        all_of = np.array(values)
+        rates = [
+            wrong_in_tail(all_of if k == 0 else rng.choice(all_of, len(all_of))) * len(all_of)
+            for k in range(1 + REPEATS)
+        ]
+        rates_of = np.array(rates) / samples
+        total += rates_of
+        shown = (*np.quantile(all_of, (0.99, 0.999)), all_of.max())
+        ends = (rates_of[0], np.quantile(rates_of[1:], 0.95))
+        table.add_row(
+            kind, str(len(all_of)), *(f"{v:.2f}" for v in shown), *(f"{v:.1e}" for v in ends)
+        )
+    ends = (total[0], np.quantile(total[1:], 0.95))
+    table.add_row("all", "", "", "", "", *(f"{v:.1e}" for v in ends))
+    return table
+
+
+def wrong_in_tail(strengths: NDArray[np.float64]) -> float:
+    """The probability of a strength above 1, from a Pareto tail of the largest ones."""
+    number = min(len(strengths) // 2, max(50, len(strengths) // 50))
+    ordered = np.sort(strengths)
+    start, above = ordered[-number - 1], ordered[-number:] - ordered[-number - 1]
+    if start >= 1:
+        return float(np.mean(strengths > 1))
+    shape, _, scale = genpareto.fit(above, floc=0)
+    return float(number / len(strengths) * genpareto.sf(1 - start, shape, scale=scale))
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--intact", action="store_true", help="damage nothing")
     parser.add_argument("datasets", type=Path, nargs="+", metavar="DATASET")
     asked = parser.parse_args()
     console = Console(width=110)
     found: Counter[str] = Counter()
     tried: Counter[str] = Counter()
+    strengths: dict[str, list[float]] = defaultdict(list)
+    samples = false = 0
     table = Table("data set", "samples", "pictures", "objects", "called wrong", "at most")
     for root in asked.datasets:
         dataset = Dataset.open(root)
@@ -267,7 +322,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for sample in dataset.samples():
                 views = read_views(dataset, sample)
-                count += 1
+                count, samples = count + 1, samples + 1
+                for kind, strength in judged(dataset, sample, views):
+                    strengths[kind].append(strength)
                 pictures += len(views)
                 objects += sum(o.pixels > 0 for i in sample.images for o in i.objects)
                 lines = check_sample(dataset, sample.id, sample, pixels=True)
@@ -275,8 +332,7 @@ def main() -> None:
                     console.print(f"{root.name} {line}", highlight=False)
                 if lines:
                     wrong += 1
-                    continue
-                for name, damage in DAMAGES.items():
+                for name, damage in () if lines or asked.intact else DAMAGES.items():
                     rng = stream(0, "damage", name, root.name, int(sample.id))
                     try:
                         damaged, changed = damage(dataset, sample, views, rng)
@@ -284,9 +340,13 @@ def main() -> None:
                         continue
                     tried[name] += 1
                     found[name] += bool(findings_of(dataset, damaged, changed, Path(folder)))
+        false += wrong
         most = f"{upper(wrong, count):.2%}"
         table.add_row(root.name, *map(str, (count, pictures, objects, wrong)), most)
+    most = f"{upper(false, samples):.2%}"
+    table.add_row("all", str(samples), "", "", str(false), most)
     console.print(table)
+    console.print(tails(strengths, samples))
     table = Table("damage", "found", "of", "share")
     for name in DAMAGES:
         table.add_row(

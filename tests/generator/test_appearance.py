@@ -1,11 +1,13 @@
 """Whether `validate --pixels` sees what is wrong with pictures whose labels are all in order."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from star_tvr.generator.appearance import check_appearance
 from star_tvr.generator.validate import validate
 from star_tvr.schemas.dataset import Dataset
 from tests.generator.command import ROUGH, render
@@ -165,6 +167,60 @@ def test_an_object_that_is_not_where_its_mask_is(copy):
     one, other = first.read_bytes(), second.read_bytes()
     first.write_bytes(other), second.write_bytes(one)
     assert any(line.startswith(f"{sample.id}: ") for line in found(copy))
+
+
+def views(dataset, sample):
+    """Picture and mask of every image."""
+    return {
+        (i.state, i.camera): tuple(
+            np.array(PIL.Image.open(dataset.folder(sample.id) / name)) for name in (i.path, i.mask)
+        )
+        for i in sample.images
+    }
+
+
+def opaque_object(dataset):
+    """The largest object that is opaque and keeps its look."""
+    return max(
+        (
+            (sample, o)
+            for sample in dataset.samples()
+            for o in sample.plan.initial
+            if o.material != "glass"
+            and o.color not in ("gray", "yellow")
+            and o.index not in {t.object for t in sample.plan.transformations}
+        ),
+        key=lambda so: min(
+            v.pixels for i in so[0].images for v in i.objects if v.index == so[1].index
+        ),
+    )
+
+
+def test_what_is_pale_in_all_pictures_is_not_opaque(good):
+    dataset = Dataset.open(good)
+    sample, obj = opaque_object(dataset)
+    pictures = views(dataset, sample)
+    for picture, mask in pictures.values():
+        inside = mask == obj.index + 1
+        picture[inside] = (0.6 * picture[inside] + 80).astype(np.uint8)
+    found = dict(check_appearance(sample, dataset.world, pictures))
+    for state in ("initial", "final"):
+        assert "looks clear" in found[f"states.{state}.objects.{obj.index}.material"]
+
+
+def test_what_is_seen_of_a_covered_object_can_all_lie_in_a_reflection(good):
+    dataset = Dataset.open(good)
+    sample, obj = opaque_object(dataset)
+    pictures = views(dataset, sample)
+    picture, mask = pictures["final", "center"]
+    picture[mask == obj.index + 1] = (20, 200, 200) if obj.color != "cyan" else (200, 40, 30)
+    assert list(check_appearance(sample, dataset.world, pictures))
+    images = tuple(
+        replace(i, objects=tuple(replace(v, visibility=0.4) for v in i.objects))
+        for i in sample.images
+    )
+    covered = replace(sample, images=images)
+    assert not list(check_appearance(covered, dataset.world, pictures))
 
 
 def test_workers_find_the_same(copy):

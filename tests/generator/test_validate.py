@@ -282,6 +282,9 @@ def test_lines_of_splits_that_are_missing_or_there_twice(copy):
     assert tvr("validate", copy).returncode == 0
     folder = copy / "splits" / "cross-view"
     train = (folder / "train.jsonl").read_text().splitlines(keepends=True)
+    rated = re.sub(r'("difficulty": )[0-9.]+', r"\g<1>0.999", train[0])
+    (folder / "train.jsonl").write_text("".join([rated, *train[1:]]))
+    assert re.search(r"cross-view/train: difficulty is 0.999, not 0.\d+", everywhere(copy))
     (folder / "train.jsonl").write_text("".join([*train[:-1], train[0]]))
     (folder / "val.jsonl").write_text("")
     (folder / "test_id.jsonl").unlink()
