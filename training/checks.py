@@ -116,10 +116,13 @@ def _check_fresh(config: TrainConfig, dataset: FreshDataset) -> None:
         )
     _check_room(dataset, dataset.end if fresh.keep == "all" else min(fresh.ahead, dataset.end))
     own = scenes_of(dataset.manifest)
-    for folder in fresh.held_out:
+    tests = [("fresh.held_out", folder) for folder in fresh.held_out]
+    if config.validation is not None and config.validation.dataset is not None:
+        tests.append(("validation.dataset", config.validation.dataset))
+    for key, folder in tests:
         if scenes_of(open_dataset(folder, config.split).manifest) == own:
             raise ConfigError(
-                f"fresh.held_out: {folder} has the scenes that are trained on (the same recipe and "
+                f"{key}: {folder} has the scenes that are trained on (the same recipe and "
                 f"seed {fresh.seed}); render it with another seed"
             )
     seen = seen_scenes((config.model, config.adapter)).get(own, [])

@@ -41,6 +41,8 @@ LIBRARIES = ("accelerate", "datasets", "peft", "tokenizers", "torch", "transform
 GROWING = {
     *("max_steps", "num_train_epochs", "save_steps", "save_total_limit", "save_strategy"),
     *("logging_steps", "report_to", "allow_download", "output_dir", "log_completions"),
+    *("fresh.executor", "fresh.workers", "fresh.address", "fresh.device", "fresh.keep"),
+    *("fresh.patience", "fresh.held_out"),
     *("eval_steps", "per_device_eval_batch_size"),
 }
 """Keys that may change between the parts of one run."""

@@ -149,7 +149,6 @@ def compare(checkout: Path, presets: Sequence[str], turns: int = 5) -> None:
 
 def main() -> None:
     """Print everything."""
-    console = Console(width=110, file=blender.start())
     parser = argparse.ArgumentParser()
     parser.add_argument("--frames", type=int, default=200, help="rendered for the agreement")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT")
@@ -158,6 +157,7 @@ def main() -> None:
     if asked.against is not None:
         compare(asked.against.resolve(), ("star", "trance"))
         return
+    console = Console(width=110, file=blender.start())
     table = Table("preset", "plans per CPU second", *STAGES, title="Planning, one core")
     for preset in ("star", "trance", "random-view", "orbit"):
         rate, shares = speed(preset)

@@ -11,10 +11,9 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from star_tvr.schemas.stream import Need, Stream
 from star_tvr.training.config import FreshConfig, PromptConfig, RowsConfig
@@ -25,6 +24,8 @@ from tests.benchmarks.fresh_kills import DATA, children
 
 STRETCHES = 10
 
+COLUMNS = ("samples", "on disk", "disk, MB", "reader, MB", "renderer, MB", "Blender, MB", "seconds")
+
 
 def memory(process: int) -> float:
     """MB that a process holds."""
@@ -34,7 +35,12 @@ def memory(process: int) -> float:
 
 def disk(root: Path) -> int:
     """Bytes of all files below a folder."""
-    return sum(p.stat().st_size for p in root.rglob("*") if p.is_file())
+    total = 0
+    for place, _, names in os.walk(root):
+        for name in names:
+            with suppress(FileNotFoundError):  # it has been deleted meanwhile
+                total += Path(place, name).stat().st_size
+    return total
 
 
 def main() -> None:
@@ -46,26 +52,22 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "data"
-        rows = run(root, given.samples, given.ahead, given.workers)
-    table = Table(
-        "samples", "on disk", "disk, MB", "reader, MB", "renderer, MB", "Blender, MB", "s"
-    )
-    for row in rows:
-        table.add_row(
-            *(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row)
-        )
-    Console(width=100).print(table)
+        print(*(f"{name:>13}" for name in COLUMNS))
+        rows = []
+        for row in run(root, given.samples, given.ahead, given.workers):
+            rows.append(row)
+            print(*(f"{value:13.1f}" for value in row), flush=True)
     first, last = rows[0], rows[-1]
     grown = [a / b for a, b in zip(last[2:6], first[2:6], strict=True)]
     raise SystemExit(any(share > 1.1 for share in grown))
 
 
-def run(root: Path, samples: int, ahead: int, workers: int) -> list[tuple[float, ...]]:
-    """Use up so many samples; what was measured after each tenth of them."""
+def run(root: Path, samples: int, ahead: int, workers: int) -> Iterator[tuple[float, ...]]:
+    """Use up so many samples; yields what was measured after each tenth of them."""
     fresh = FreshConfig(config="basic", set=tuple(DATA), seed=11, ahead=ahead, workers=workers)
     dataset = FreshDataset.plan(root, fresh, "all", samples)
     reader = RowReader(dataset, PromptConfig(), None, RowsConfig(), 0)
-    stream, found = Stream(root), []
+    stream = Stream(root)
 
     def need(used: int) -> Need:
         return Need(session="flat", keep=False, used=used, end=samples)
@@ -85,10 +87,9 @@ def run(root: Path, samples: int, ahead: int, workers: int) -> list[tuple[float,
                     sizes = (os.getpid(), renderer.process.pid, max(blender, key=memory))
                     there = stream.count(0, samples)
                     seconds = time.monotonic() - begun
-                    found.append((used, there, disk(root) / 1e6, *map(memory, sizes), seconds))
+                    yield used, there, disk(root) / 1e6, *map(memory, sizes), seconds
         finally:
             renderer.stop()
-    return found
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.transformations import answer_text
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.schemas.stream import Stream
-from star_tvr.training import grpo, sft
+from star_tvr.training import grpo, report, sft
 from star_tvr.training.checks import check_config
 from star_tvr.training.config import FreshConfig, load_train_config
 from star_tvr.training.curriculum import Curriculum
@@ -126,6 +126,9 @@ def test_folders_of_other_recipes_and_test_sets_of_the_same_stream(write, tmp_pa
     with pytest.raises(ConfigError, match=r"held_out: .*/same has the scenes that are trained on"):
         sft.run(write(fresh={"held_out": held_out}))
     check_config(load_train_config("sft", write(fresh={"held_out": held_out[:1]})))
+    validation = {"dataset": held_out[1], "split": "cross-view/val"}
+    with pytest.raises(ConfigError, match=r"validation.dataset: .*/same has the scenes that are"):
+        sft.run(write(validation=validation))
     with pytest.raises(ConfigError, match=r"other: was made with seed = 8, now it is 7"):
         sft.run(write(dataset=held_out[0]))
 
@@ -194,7 +197,7 @@ def test_the_same_weights_whatever_was_killed(write, tmp_path, monkeypatch):
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     # Samples 16 to 23 were deleted, and are rendered again.
     assert sorted(p.name for p in tmp_path.glob("killed/checkpoint-*"))[-1] == "checkpoint-4"
-    folder = sft.run(path)
+    folder = sft.run(write("killed", fresh={"patience": 50.0}))  # who renders how may change
     assert [line["loss"] for line in read_log(folder) if "loss" in line] == [
         line["loss"] for line in read_log(kept) if "loss" in line
     ]
@@ -227,6 +230,10 @@ def test_grpo_asks_the_planned_questions_though_its_renderer_is_killed(write, mo
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
     made_by = [question.get("decision") for line in lines for question in line["asked"]]
     assert made_by == [None, None, None, None, 0, 0, 1, 1, 2, 2]
+    with (folder / "asked.jsonl").open("a") as file:
+        file.write('{"step": 6, "asked": [{"right": 1}]}\n{"step": 7, "as')  # left out
+    page = report.run(folder).read_text()
+    assert "What was asked" in page and "what was asked in 5 steps" in page
 
 
 KILLED = """
