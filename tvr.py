@@ -495,22 +495,74 @@ def score(
 
 
 TrainConfig = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file.")]
+Check = Annotated[
+    bool,
+    typer.Option(
+        "--check", help="Work out tokens, steps and memory, without a GPU; train nothing."
+    ),
+]
+Gpus = Annotated[int | None, typer.Option(min=1, help="With --check: GPUs that train together.")]
+Launcher = Annotated[
+    Path | None,
+    typer.Option("--accelerate", metavar="FILE", help="With --check: accelerate's configuration."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="With --check: print it as JSON.")]
 
 
 @train.command("sft")
-def train_sft(config: TrainConfig, set_: Overrides = None) -> None:
+def train_sft(
+    config: TrainConfig,
+    set_: Overrides = None,
+    check: Check = False,
+    gpus: Gpus = None,
+    accelerate: Launcher = None,
+    as_json: AsJson = False,
+) -> None:
     """Supervised fine-tuning on the answers."""
     from star_tvr.training import sft
 
-    echo(sft.run(config, set_ or []))
+    if check:
+        _check_training("sft", config, set_ or [], gpus, accelerate, as_json)
+    else:
+        echo(sft.run(config, set_ or []))
 
 
 @train.command("grpo")
-def train_grpo(config: TrainConfig, set_: Overrides = None) -> None:
+def train_grpo(
+    config: TrainConfig,
+    set_: Overrides = None,
+    check: Check = False,
+    gpus: Gpus = None,
+    accelerate: Launcher = None,
+    as_json: AsJson = False,
+) -> None:
     """Reinforcement learning with the STAR reward."""
     from star_tvr.training import grpo
 
-    echo(grpo.run(config, set_ or []))
+    if check:
+        _check_training("grpo", config, set_ or [], gpus, accelerate, as_json)
+    else:
+        echo(grpo.run(config, set_ or []))
+
+
+def _check_training(
+    kind: Literal["sft", "grpo"],
+    config: str,
+    overrides: list[str],
+    gpus: int | None,
+    launcher: Path | None,
+    as_json: bool,
+) -> None:
+    require("tvr train", "torch", "trl", "peft")
+    from star_tvr.training.plan_tables import plan_tables
+    from star_tvr.training.run_plan import plan_runs
+
+    plans = plan_runs(kind, config, overrides, gpus, launcher)
+    if as_json:
+        echo(json.dumps([plan.to_json() for plan in plans], indent=1))
+    else:
+        for plan in plans:
+            show(*plan_tables(plan))
 
 
 @app.command()

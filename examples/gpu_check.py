@@ -1,14 +1,16 @@
-"""Does GRPO fit this GPU, and how long is a step? Real shapes, random weights, nothing downloaded.
+"""Does a training configuration fit this GPU, and how long is a step? Nothing is downloaded.
 
-    tvr render data/check --config star --num-samples 32 && tvr split data/check
-    python -m examples.gpu_check data/check --model 7b
-    python -m examples.gpu_check data/check --model 3b --attention flash_attention_2
+    tvr render data/star --config star --num-samples 32 && tvr split data/star
+    python -m examples.gpu_check examples/train/qwen2.5-vl-7b-1gpu.yaml
+    python -m examples.gpu_check CONFIG --kind sft --steps 5 --set per_device_train_batch_size=4
 
-builds a Qwen2.5-VL of the real shape with random weights in bfloat16, puts LoRA adapters on its
-language model and trains it with TRL, with 8 answers of exactly 512 tokens to every question. It
-prints one line of JSON: peak memory, the seconds of a step, of answering and of the rest, and the
-share of a step that goes into this project's own code (rows, prompts, rewards). With
-`--model tiny --tokens 16` it runs anywhere.
+trains as the configuration says, with its own groups, accumulation, adapters or all weights, but
+with random weights, and with answers as long as `max_completion_length` allows. Where the model's
+files are not here, its shapes are those of Qwen2.5-VL-3B or -7B, and texts are cut into tokens by
+the tiny model's tokenizer. It prints one line of JSON: measured peak memory beside that of
+`tvr train … --check`, the seconds of a step, of answering and of the rest, and the share of a step
+that goes into this project's own code (rows, prompts, rewards). A configuration with
+`use_cpu: true` runs anywhere, without a measured peak.
 """
 
 import argparse
@@ -20,72 +22,49 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from star_tvr.scenes.errors import TvrError
+from star_tvr.scenes.errors import ConfigError, TvrError
 from star_tvr.schemas.dataset import Dataset
 from star_tvr.training import grpo
 from star_tvr.training.checks import check_config
-from star_tvr.training.config import cuda_available, resolve
-from star_tvr.training.models import load_model, load_processor, lora_config, quiet_libraries
+from star_tvr.training.config import TrainConfig, cuda_available, load_stages
+from star_tvr.training.models import (
+    adapters_to_train,
+    load_processor,
+    quiet_libraries,
+    vision_parameters,
+)
+from star_tvr.training.run_plan import plan_run
+from star_tvr.training.skeletons import find_model
 from star_tvr.training.tiny_models import build_tiny
 from star_tvr.training.training_rows import training_rows
 from star_tvr.training.trl_arguments import trainer_arguments
 
-SHAPES: dict[str, dict[str, Any]] = {
-    # From the published config.json of Qwen/Qwen2.5-VL-3B-Instruct and -7B-Instruct.
-    "3b": {
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 2,
-        "vocab_size": 151936,
-        "tie_word_embeddings": True,
-    },
-    "7b": {
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "vocab_size": 152064,
-        "tie_word_embeddings": False,
-    },
+MARKS = {
+    "image_token_id": "<|image_pad|>",
+    "video_token_id": "<|video_pad|>",
+    "vision_start_token_id": "<|vision_start|>",
+    "vision_end_token_id": "<|vision_end|>",
 }
-"""Of the language model. Both have the same vision tower."""
+"""Tokens that a model's configuration knows by number, and the tiny tokenizer by name."""
 
 
-def build(name: str, folder: Path, attention: str, cpu: bool) -> Any:
-    """A Qwen2.5-VL of a real shape with random weights, whose embeddings fit any tokenizer."""
+def build(config: TrainConfig, known: Any) -> Any:
+    """A model of this configuration with random weights, where it is to be trained."""
     import torch
-    from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
+    from transformers import AutoModelForImageTextToText
 
-    config = AutoConfig.from_pretrained(folder)
-    if name == "tiny":
-        return load_model(str(folder), {"attn_implementation": attention})
-    text = config.text_config
-    for key, value in SHAPES[name].items():
-        setattr(text, key, value)
-    head = text.hidden_size // text.num_attention_heads
-    text.layer_types = ["full_attention"] * text.num_hidden_layers
-    text.rope_parameters = {
-        "rope_type": "default",
-        "rope_theta": 1000000.0,
-        "mrope_section": [head // 8, head * 3 // 16, head * 3 // 16],
-    }
-    text.max_position_embeddings = 128000
-    config.tie_word_embeddings = SHAPES[name]["tie_word_embeddings"]
-    vision = config.vision_config
-    vision.depth, vision.hidden_size, vision.num_heads = 32, 1280, 16
-    vision.intermediate_size, vision.out_hidden_size = 3420, text.hidden_size
-    vision.fullatt_block_indexes = [7, 15, 23, 31]
-    config._attn_implementation = attention
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device("cpu" if cpu else "cuda"):
-            return Qwen2_5_VLForConditionalGeneration(config)
-    finally:
-        torch.set_default_dtype(before)
+    wanted = config.trainer.get("model_init_kwargs") or {}
+    frozen = config.lora is not None
+    default = "bfloat16" if config.trainer["bf16"] and frozen else "float32"
+    dtype = getattr(torch, str(wanted.get("dtype", default)))
+    with torch.device("cpu" if config.trainer["use_cpu"] else "cuda"):
+        model = AutoModelForImageTextToText.from_config(
+            known, dtype=dtype, attn_implementation=wanted.get("attn_implementation", "sdpa")
+        )
+    if config.vision_tower == "frozen" and not frozen:
+        for weight in vision_parameters(model):
+            weight.requires_grad_(False)
+    return model
 
 
 class Clock:
@@ -117,43 +96,63 @@ def now() -> float:
     return time.perf_counter()
 
 
+def stage_of(options: argparse.Namespace, scratch: str) -> TrainConfig:
+    """The stage of the configuration that is measured, in a scratch folder and for a few steps.
+
+    Raises:
+        ConfigError: it wants a GPU and there is none, or what cannot be done with random weights.
+    """
+    stages = load_stages(options.kind, options.config, options.set)
+    found = next((stage for stage in stages if stage.kind == options.kind), None)
+    if found is None:
+        raise ConfigError(f"{options.config}: has no stage of {options.kind}")
+    if not found.trainer["use_cpu"] and not cuda_available():
+        raise ConfigError(
+            f"{found.source}: PyTorch sees no GPU here, so there is nothing to measure; "
+            f"tvr train {options.kind} {options.config} --check estimates without one"
+        )
+    if found.quantization is not None:
+        raise ConfigError(f"{found.source}: quantization: random weights are not quantized here")
+    trainer = found.trainer | {
+        "max_steps": options.steps + 1,
+        "save_strategy": "no",
+        "report_to": "none",
+    }
+    if found.kind == "grpo":
+        longest = {"min_new_tokens": trainer["max_completion_length"]}
+        trainer |= {
+            "generation_kwargs": (trainer.get("generation_kwargs") or {}) | longest,
+            "mask_truncated_completions": False,
+            "log_completions": False,
+        }
+    changes = {"trainer": trainer, "output_dir": Path(scratch, "run"), "adapter": None}
+    return found.model_copy(update=changes)
+
+
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Train for some steps and say what they took.
 
     Raises:
-        TvrError: the data set cannot be read, or the batch makes no sense.
+        TvrError: there is no GPU, the data set cannot be read, or the batch makes no sense.
     """
     import torch
     from transformers import TrainerCallback
-    from trl import GRPOTrainer
+    from trl import GRPOTrainer, SFTTrainer
 
     quiet_libraries()
-    cpu = not cuda_available()
     with tempfile.TemporaryDirectory() as scratch:
-        document = {
-            "model": "tiny",
-            "dataset": options.dataset,
-            "split": options.split,
-            "output_dir": f"{scratch}/run",
-            "lora": {"r": 32},
-            "use_cpu": cpu,
-            "report_to": "none",
-            "max_steps": options.steps + 1,
-            "save_strategy": "no",
-            "per_device_train_batch_size": options.batch,
-            "gradient_accumulation_steps": options.accumulation,
-            "num_generations": options.generations,
-            "max_completion_length": options.tokens,
-            "generation_kwargs": {"min_new_tokens": options.tokens},
-            "gradient_checkpointing": options.checkpointing,
-            "mask_truncated_completions": False,
-            "log_completions": False,
-        }
-        config = resolve("grpo", document, "gpu_check")
-        dataset = check_config(config)
+        config = stage_of(options, scratch)
+        cpu = config.trainer["use_cpu"]
+        dataset = check_config(config, model=False)
+        estimate = plan_run(config)
         args = trainer_arguments(config)
-        folder = build_tiny("tiny", Path(scratch, "base"), dataset.world)
-        model = build(options.model, folder, options.attention, cpu)
+        known, processor, known_from = find_model(config, dataset.world)
+        if processor is None:
+            folder = build_tiny("tiny", Path(scratch, "base"), dataset.world)
+            processor = load_processor(str(folder), config.processor)
+            for mark, name in MARKS.items():
+                setattr(known, mark, processor.tokenizer.convert_tokens_to_ids(name))
+        model = build(config, known)
         generate, own, whole = Clock(), Clock(), Clock()
         table = timed_rows(config, dataset, args, own)
 
@@ -167,30 +166,32 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                     generate.seconds = own.seconds = 0.0
                 self.begun = now()
 
-        assert config.lora is not None
-        trainer = GRPOTrainer(
-            model=model,
-            reward_funcs=[own.timed(f) for f in grpo.reward_functions(config, dataset)],
-            args=args,
-            train_dataset=table,
-            processing_class=load_processor(str(folder)),
-            peft_config=lora_config(model, config.lora),
-            callbacks=[Steps()],
-        )
-        trainer.model.generate = generate.timed(trainer.model.generate)
+        common = {
+            "model": model,
+            "args": args,
+            "train_dataset": table,
+            "processing_class": processor,
+            "peft_config": adapters_to_train(config, model),
+            "callbacks": [Steps()],
+        }
+        if config.kind == "sft":
+            trainer: Any = SFTTrainer(**common)
+        else:
+            rewards = [own.timed(f) for f in grpo.reward_functions(config, dataset)]
+            trainer = GRPOTrainer(reward_funcs=rewards, **common)
+            trainer.model.generate = generate.timed(trainer.model.generate)
         trainer.train()
-        lengths = [x["completions/mean_length"] for x in trainer.state.log_history[:-1]]
-    steps = options.steps
+    memory, steps = estimate.memory, options.steps
     return {
-        "model": options.model,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "config": config.source,
+        "model": f"random weights, {known_from}",
+        "parameters": memory.parameters,
+        "trained": memory.trained,
         "device": "cpu" if cpu else torch.cuda.get_device_name(),
-        "attention": options.attention,
-        "checkpointing": options.checkpointing,
-        "questions_a_step": options.batch * options.accumulation // options.generations,
-        "generations": options.generations,
-        "tokens": sum(lengths) / len(lengths),
+        "questions_a_step": estimate.steps.questions,
+        "completions_a_step": estimate.steps.completions,
         "peak_gib": None if cpu else torch.cuda.max_memory_allocated() / 2**30,
+        "estimated_gib": memory.peak / 2**30,
         "seconds_a_step": whole.seconds / steps,
         "seconds_answering": generate.seconds / steps,
         "seconds_learning_and_rest": (whole.seconds - generate.seconds) / steps,
@@ -199,9 +200,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def timed_rows(config: Any, dataset: Dataset, args: Any, clock: Clock) -> Any:
+def timed_rows(config: TrainConfig, dataset: Dataset, args: Any, clock: Clock) -> Any:
     """The rows of a run, with the time that making them takes."""
-    table = training_rows(config, dataset, args)
+    table: Any = training_rows(config, dataset, args)
     transform = table.format["format_kwargs"]["transform"]
     return table.with_transform(clock.timed(transform))
 
@@ -209,18 +210,12 @@ def timed_rows(config: Any, dataset: Dataset, args: Any, clock: Clock) -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="examples.gpu_check", description="Memory and time of GRPO steps on this machine."
+        prog="examples.gpu_check", description="Memory and time of steps on this machine."
     )
-    parser.add_argument("dataset", help="a rendered data set; two of its pictures are a question")
-    parser.add_argument("--split", default="cross-view/train")
-    parser.add_argument("--model", choices=[*SHAPES, "tiny"], default="7b")
+    parser.add_argument("config", help="a training configuration (YAML)")
+    parser.add_argument("--kind", choices=["grpo", "sft"], default="grpo", help="which stage")
     parser.add_argument("--steps", type=int, default=3, help="measured, after one to warm up")
-    parser.add_argument("--batch", type=int, default=8, help="answers learned from at once")
-    parser.add_argument("--accumulation", type=int, default=1)
-    parser.add_argument("--generations", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=512, help="of every answer")
-    parser.add_argument("--attention", default="sdpa", help="sdpa, eager, flash_attention_2")
-    parser.add_argument("--checkpointing", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     try:
         print(json.dumps(measure(parser.parse_args(arguments))))
     except TvrError as problem:

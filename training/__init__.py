@@ -6,6 +6,7 @@ none imports a later one:
     answers          from a completion to triplets
     assignment       which prediction is matched to which truth
     rewards          what they earn
+    grpo_losses      which settings of the loss make sense
     config           what a run is to do: the configuration, read
     parquet_dataset  an export in parquet as a data set
     fresh_dataset    data that are rendered meanwhile, as a data set
@@ -29,6 +30,10 @@ none imports a later one:
     run_folder       the folder of a run, begun or gone on with
     validation       a split that is asked while training
     checks           what is refused before weights are loaded
+    memory           how much memory a training takes
+    skeletons        what is known of a model without its weights
+    run_plan         tokens, steps and memory of a run, before it begins
+    plan_tables      the same as tables
     curriculum       what a policy is asked next, by its own results
     fresh_renderer   what renders fresh data, started and watched
     fresh_log        how it and the training get on

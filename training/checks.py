@@ -26,21 +26,23 @@ SAMPLE_BYTES = 20_000
 """Of a `sample.json`, about."""
 
 
-def check_config(config: TrainConfig, model: bool = True) -> Dataset:
+def check_config(config: TrainConfig, model: bool = True, processes: int | None = None) -> Dataset:
     """Everything that can be refused before weights are loaded. Returns the open data set.
 
     Args:
         config: of the run.
         model: whether the model is there already; an earlier stage may have to make it first.
+        processes: how many there will be, on devices that are not here; None is how many there are.
 
     Raises:
         ConfigError: no such data set, split or model, or a device or batch that cannot be.
         DataError: a file of the data set is damaged.
     """
     source = config.source
-    _check_device(config)
+    if processes is None:
+        _check_device(config)
     if config.kind == "grpo":
-        _check_batch(config)
+        _check_batch(config, processes)
     if config.fresh is None and not is_dataset(config.dataset):
         raise ConfigError(
             f"{source}: dataset: {config.dataset} is not a data set folder, nor a parquet export"
@@ -170,10 +172,10 @@ def _check_device(config: TrainConfig) -> None:
         )
 
 
-def _check_batch(config: TrainConfig) -> None:
+def _check_batch(config: TrainConfig, planned: int | None = None) -> None:
     """GRPO compares the completions of one prompt, so a batch must hold whole groups."""
     group: int = config.trainer["num_generations"]
-    whole, size, steps, processes = _batch(config)
+    whole, size, steps, processes = _batch(config, planned)
     if group < 2:
         raise ConfigError(f"{config.source}: num_generations: {group}, but a group needs two")
     if whole % group:
@@ -185,12 +187,12 @@ def _check_batch(config: TrainConfig) -> None:
         )
 
 
-def _batch(config: TrainConfig) -> tuple[int, int, int, int]:
+def _batch(config: TrainConfig, planned: int | None = None) -> tuple[int, int, int, int]:
     """Completions that GRPO makes at once; for each device and pass; passes; processes."""
     get = config.trainer.get
     size = get("per_device_train_batch_size", 8)
     steps = get("steps_per_generation") or get("gradient_accumulation_steps", 1)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = planned or int(os.environ.get("WORLD_SIZE", "1"))
     return get("generation_batch_size") or size * steps * processes, size, steps, processes
 
 

@@ -418,7 +418,9 @@ def build_skeleton(config: "PretrainedConfig", **options: Any) -> "PreTrainedMod
     from transformers.initialization import no_init_weights
 
     with torch.device("meta"), no_init_weights():
-        return AutoModelForImageTextToText.from_config(config, **options)
+        model = AutoModelForImageTextToText.from_config(config, **options)
+    model.tie_weights()
+    return model
 
 
 def quantization_config(

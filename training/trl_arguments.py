@@ -1,6 +1,6 @@
 """A configuration as the object that TRL's trainers take."""
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.training.config import TrainConfig
@@ -11,8 +11,14 @@ if TYPE_CHECKING:
     from trl import GRPOConfig, SFTConfig
 
 
-def trainer_arguments(config: TrainConfig) -> "SFTConfig | GRPOConfig":
+def trainer_arguments(
+    config: TrainConfig, processes: int | None = None
+) -> "SFTConfig | GRPOConfig":
     """TRL's configuration object.
+
+    Args:
+        config: of the run.
+        processes: as it is where so many processes run, on whatever devices; None is here.
 
     Raises:
         ConfigError: TRL refuses a value or a combination, or is known to fail with it.
@@ -22,7 +28,10 @@ def trainer_arguments(config: TrainConfig) -> "SFTConfig | GRPOConfig":
         quiet_libraries()
         import trl
 
-        cls = trl.SFTConfig if config.kind == "sft" else trl.GRPOConfig
+        cls: Any = trl.SFTConfig if config.kind == "sft" else trl.GRPOConfig
+        if processes is not None:
+            cls = type(cls.__name__, (cls,), {"world_size": processes})
+            values["use_cpu"] = True
         arguments = cls(output_dir=str(config.output_dir), disable_tqdm=True, **values)
     except (ValueError, TypeError, ImportError) as problem:
         raise ConfigError(f"{config.source}: {' '.join(str(problem).split())}") from None
