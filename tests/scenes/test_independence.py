@@ -2,11 +2,11 @@
 
 from collections import Counter, defaultdict
 from functools import cache
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 
 import numpy as np
 import pytest
-from scipy.stats import chi2
+from scipy.stats import chi2, chi2_contingency
 
 from star_tvr.scenes.errors import ConfigError
 from star_tvr.scenes.rules import hidden_in_some_form, violations
@@ -104,6 +104,36 @@ def test_numbers_objects_attributes_and_values_are_independent():
             visible, _, attribute = key
             cells = [(o, v) for o in range(visible) for v in world.values(attribute)]
             assert not too_uneven(counts, cells), key
+
+
+@pytest.mark.parametrize("preset", ["star", "random-view"])
+def test_where_cameras_and_lamps_stand_tells_nothing_of_the_changes(preset):
+    """Thirds of each coordinate, and of two of them, against what changes, also two at a time."""
+    sampler = Sampler.from_config(load_config(preset, ["seed=5"]))
+    plans = [sampler.plan(i) for i in range(600)]
+    places = {
+        "azimuth": [next(iter(p.cameras.values())).azimuth for p in plans],
+        "elevation": [next(iter(p.cameras.values())).elevation for p in plans],
+        "last azimuth": [list(p.cameras.values())[-1].azimuth for p in plans],
+        "lamp": [next(iter(p.lights.values())).position[0] for p in plans],
+    }
+    thirds = {k: np.searchsorted(np.quantile(v, [1 / 3, 2 / 3]), v) for k, v in places.items()}
+    for a, b in combinations(places, 2):
+        thirds[f"{a}, {b}"] = 3 * thirds[a] + thirds[b]
+    first = [p.transformations[0] for p in plans]
+    counts = [len(p.transformations) for p in plans]
+    changes = {
+        "object": [t.object for t in first],
+        "attribute": [t.attribute for t in first],
+        "count": counts,
+        "attribute, count": [(t.attribute, n) for t, n in zip(first, counts, strict=True)],
+        "color": [t.value if t.attribute == "color" else "" for t in first],
+    }
+    for (where, third), (what, values) in product(thirds.items(), changes.items()):
+        cells = Counter(zip(third.tolist(), values, strict=True))
+        rows, columns = ({cell[k] for cell in cells} for k in (0, 1))
+        table = [[cells[row, column] for column in columns] for row in rows]
+        assert chi2_contingency(table).pvalue > 1e-4, (where, what)
 
 
 SMALL = ("objects.visible=3", "transformations.count=1", "tries=1000")
