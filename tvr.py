@@ -507,6 +507,14 @@ Launcher = Annotated[
     typer.Option("--accelerate", metavar="FILE", help="With --check: accelerate's configuration."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="With --check: print it as JSON.")]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        metavar="FILE.py|MODULE",
+        help="Run this first: it registers a class of models of yours; repeatable.",
+    ),
+]
 
 
 @train.command("sft")
@@ -614,6 +622,7 @@ def evaluate(
     allow_download: Annotated[
         bool, typer.Option("--allow-download", help="Ask the hub for a model that is not here.")
     ] = False,
+    import_: Imports = None,
     endpoint: Annotated[
         str | None,
         typer.Option(
@@ -647,6 +656,10 @@ def evaluate(
     from star_tvr.training.backends import Decoding
     from star_tvr.training.metric_tables import evaluation_tables
 
+    if import_ and endpoint is not None:
+        message = "does not go with an endpoint; the server has to know the model"
+        raise ParameterError("import", message, import_[0])
+    _import_modules(import_)
     backend = evaluation.choose_backend(
         model,
         adapter,
@@ -690,12 +703,21 @@ def merge(
     allow_download: Annotated[
         bool, typer.Option("--allow-download", help="Ask the hub for a base that is not here.")
     ] = False,
+    import_: Imports = None,
 ) -> None:
     """Add a run's adapter to the weights of its base: a model that opens anywhere."""
     require("tvr merge", "torch", "transformers", "peft")
     from star_tvr.training.merge import merge as merge_run
 
+    _import_modules(import_)
     echo(merge_run(run, out, model, allow_download))
+
+
+def _import_modules(names: list[str] | None) -> None:
+    from star_tvr.training.user_code import load_module
+
+    for name in names or []:
+        load_module("--import", name)
 
 
 @app.command()

@@ -170,6 +170,8 @@ def _keys(schema: Schema, whole: Schema, prefix: str) -> Iterator[tuple[str, Sch
         entries = _entries(block, whole)
         if "properties" in block:
             yield from _keys(block, whole, f"{key}.")
+            if entries is not None:  # names of the user's own beside them
+                yield f"{key}.NAME", entries, ""
         elif entries is not None and "properties" in entries:
             yield from _keys(entries, whole, f"{key}.NAME.")
         else:

@@ -7,6 +7,7 @@ none imports a later one:
     assignment       which prediction is matched to which truth
     rewards          what they earn
     grpo_losses      which settings of the loss make sense
+    user_code        modules of the user's own, loaded
     config           what a run is to do: the configuration, read
     parquet_dataset  an export in parquet as a data set
     fresh_dataset    data that are rendered meanwhile, as a data set
@@ -28,6 +29,7 @@ none imports a later one:
     seen_scenes      which scenes a model was trained on
     reward_logging   how the policy answers, logged
     run_folder       the folder of a run, begun or gone on with
+    custom_rewards   rewards of the user's own
     validation       a split that is asked while training
     checks           what is refused before weights are loaded
     memory           how much memory a training takes

@@ -12,6 +12,7 @@ from star_tvr.schemas.records import Pair
 from star_tvr.schemas.stream import pair_kinds
 from star_tvr.training.augment import check_directions
 from star_tvr.training.config import TINY, TrainConfig, count_gpus, cuda_available
+from star_tvr.training.custom_rewards import custom_rewards
 from star_tvr.training.errors import TrainingError
 from star_tvr.training.fresh_dataset import FreshDataset
 from star_tvr.training.models import adapter_fault, check_model, load_processor
@@ -20,6 +21,7 @@ from star_tvr.training.parquet_dataset import ParquetDataset, is_dataset, open_d
 from star_tvr.training.seen_scenes import scenes_of, seen_scenes
 from star_tvr.training.training_rows import batch_rows, count_rows
 from star_tvr.training.trl_arguments import trainer_arguments
+from star_tvr.training.user_code import load_module
 from star_tvr.training.validation import check_validation
 
 SAMPLE_BYTES = 20_000
@@ -29,13 +31,15 @@ SAMPLE_BYTES = 20_000
 def check_config(config: TrainConfig, model: bool = True, processes: int | None = None) -> Dataset:
     """Everything that can be refused before weights are loaded. Returns the open data set.
 
+    The user's own modules, of `imports` and `reward.extra`, are loaded last but for the model.
+
     Args:
         config: of the run.
         model: whether the model is there already; an earlier stage may have to make it first.
         processes: how many there will be, on devices that are not here; None is how many there are.
 
     Raises:
-        ConfigError: no such data set, split or model, or a device or batch that cannot be.
+        ConfigError: no such data set, split, module or model, or a device or batch that cannot be.
         DataError: a file of the data set is damaged.
     """
     source = config.source
@@ -61,6 +65,9 @@ def check_config(config: TrainConfig, model: bool = True, processes: int | None 
         _check_streaming(config, dataset)
         _check_pixels(config, dataset)
         check_validation(config)
+        for name in config.imports:
+            load_module("imports", name)
+        custom_rewards(config.reward.extra)
         if model:
             _check_model(config)
     except (ConfigError, TrainingError) as problem:
@@ -226,7 +233,8 @@ def _check_streaming(config: TrainConfig, dataset: Dataset) -> None:
         raise ConfigError("rows.order: easy-first needs all rows at once; leave out rows.streaming")
     if config.trainer.get("max_steps", -1) < 1:
         raise ConfigError("max_steps: is needed with rows.streaming, since a stream has no length")
-    extra = [name for name, weight in config.reward.extra.to_json().items() if weight]
+    own = config.reward.extra.custom
+    extra = [k for k, v in config.reward.extra.to_json().items() if v and k not in own]
     if extra:
         raise ConfigError(
             f"reward.extra.{extra[0]}: looks at the scenes again, which a stream has left behind; "

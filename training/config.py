@@ -6,6 +6,7 @@ a configuration is read.
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -122,8 +123,24 @@ class Lora(Settings):
     training all weights at small ranks, and slower."""
 
 
+def _named_functions(schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema which further names there may be."""
+    number = schema["additionalProperties"] | {
+        "description": "For a function of your own: NAME is `file.py:function` or "
+        "`module:function`, see docs/rewards.md."
+    }
+    schema |= {"additionalProperties": False, "patternProperties": {CUSTOM_REWARD: number}}
+
+
+CUSTOM_REWARD = r"^.+:[A-Za-z_][A-Za-z0-9_]*$"
+"""How a function of the user's own is named: by its file or module, and in that."""
+
+
 class ExtraRewards(Settings):
     """What each further reward is multiplied by; 0 turns it off. See docs/rewards.md."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=_named_functions)
+    __pydantic_extra__: dict[str, NonNegative] = Field(init=False)
 
     reference: NonNegative = 0.0
     """For true statements about reference objects."""
@@ -131,6 +148,25 @@ class ExtraRewards(Settings):
     """For the same answer to several views of one scene."""
     grounding: NonNegative = 0.0
     """For boxes that fit."""
+
+    @property
+    def custom(self) -> dict[str, float]:
+        """The functions of the user's own, in the order of the configuration."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        taken = {f"{name}_reward" for name in ("format", "accuracy", *type(self).model_fields)}
+        for name in self.custom:
+            if not re.fullmatch(CUSTOM_REWARD, name):
+                near = difflib.get_close_matches(name, type(self).model_fields, n=1)
+                hint = f"did you mean {near[0]}?" if near else "name yours as file.py:function"
+                refuse(name, f"unknown key; {hint}")
+            function = name.rpartition(":")[2]
+            if function in taken:
+                refuse(name, f"another reward is logged as {function}, too; rename the function")
+            taken.add(function)
+        return self
 
 
 class RewardConfig(Settings):
@@ -309,6 +345,9 @@ class TrainSettings(Settings):
     """Data that are rendered meanwhile, in place of those of a `split`; null for none."""
     output_dir: Folder
     """Folder of the run."""
+    imports: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Python files or modules of yours that are run first: they register classes of models that
+    transformers does not know, see docs/training.md."""
     lora: Lora | None = None
     """Adapters to be trained; null trains all weights, or `adapter`."""
     vision_tower: Literal["frozen", "trained"] | None = None

@@ -14,6 +14,7 @@ from star_tvr.schemas.dataset import Dataset
 from star_tvr.training import sft
 from star_tvr.training.checks import check_config
 from star_tvr.training.config import TrainConfig, load_stages
+from star_tvr.training.custom_rewards import custom_rewards
 from star_tvr.training.fresh_renderer import Feeding
 from star_tvr.training.initial_model import free_models, load_initial_model
 from star_tvr.training.launch import run_from_command_line
@@ -116,13 +117,15 @@ def reward_functions(
 ) -> list[RewardFunction]:
     """Form and answer, which add up to the reward of `training.rewards.score`, and the extras.
 
-    Each is logged apart. `seen` is the size to which the model's processor scales images.
+    Those of the ground truth come before the user's own. Each is logged apart. `seen` is the size
+    to which the model's processor scales images.
     """
     reward = config.reward.resolve()
     return [
         format_reward(reward),
         with_answer_statistics(accuracy_reward(reward)),
         *extra_rewards(config.reward.extra, row_reader(config, dataset, seen).facts),
+        *custom_rewards(config.reward.extra),
     ]
 
 

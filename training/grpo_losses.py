@@ -61,5 +61,6 @@ def check_loss(trainer: Mapping[str, Any], rewards: int) -> None:
     if weights is not None and len(weights) != rewards:
         raise ConfigError(
             f"reward_weights: holds {len(weights)} numbers for {rewards} rewards: format, "
-            "accuracy, and those of reward.extra that are above 0, in their order there"
+            "accuracy, and those of reward.extra that are above 0: reference, consistency, "
+            "grounding, then your own in their order there"
         )

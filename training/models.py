@@ -80,8 +80,11 @@ def check_model(model: str, allow_download: bool = False) -> "PretrainedConfig":
         ConfigError: the model cannot be found, or it does not take images and text to text.
         ModelError: its configuration is damaged.
     """
-    from transformers import AutoConfig, GenerationConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    from transformers import (
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        AutoConfig,
+        GenerationConfig,
+    )
 
     folder = Path(model)
     if folder.exists():
@@ -102,8 +105,15 @@ def check_model(model: str, allow_download: bool = False) -> "PretrainedConfig":
                 f"model: {model} needs code of its own (auto_map in config.json), which is never "
                 "run; choose a model that transformers knows"
             ) from None
+        if "does not recognize this architecture" in str(problem):
+            raise ConfigError(
+                f"model: {model} is of a type that transformers does not know; take a newer "
+                "transformers, or name the Python file that registers its class: imports in a "
+                "configuration of training, --import on the command line"
+            ) from None
         raise
-    if config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+    # Those that the user's own modules have registered are in it.
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ConfigError(
             f"model: {model} is of type {config.model_type}, which does not read images; "
             "choose a vision-language model"
@@ -166,18 +176,13 @@ def load_processor(
         ModelError: the files are missing or damaged, there is only a tokenizer, or its template
             shows no pictures.
     """
-    from transformers import AutoConfig, AutoProcessor, ProcessorMixin
-    from transformers.models.auto.processing_auto import (
-        PROCESSOR_MAPPING_NAMES,
-        processor_class_from_name,
-    )
+    from transformers import PROCESSOR_MAPPING, AutoConfig, AutoProcessor, ProcessorMixin
     from transformers.models.auto.video_processing_auto import get_video_processor_config
 
     where = f"model: the processor of {model}"
     with reading(where):
-        model_type = AutoConfig.from_pretrained(model, **_hub(allow_download)).model_type
-        name = PROCESSOR_MAPPING_NAMES.get(model_type)
-        base = processor_class_from_name(name) if name else None
+        config = AutoConfig.from_pretrained(model, **_hub(allow_download))
+        base = PROCESSOR_MAPPING.get(type(config), None)
         loader: Any = AutoProcessor
         if base is not None and "video_processor" in base.get_attributes():
             loader = without_video(base)

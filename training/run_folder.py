@@ -14,7 +14,7 @@ import shutil
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -32,6 +32,7 @@ from star_tvr.schemas.folders import refuse_other, was_begun
 from star_tvr.schemas.locks import lock_folder
 from star_tvr.training.config import STAGES, ModelInput, TrainConfig, base_model, resolve
 from star_tvr.training.seen_scenes import read_run, scenes_of_run
+from star_tvr.training.user_code import load_module
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerState, TrainingArguments
@@ -91,7 +92,7 @@ def open_run(config: TrainConfig, dataset: Dataset, processes: int = 1) -> Resum
     folder, name = config.output_dir, f"{config.source}: output_dir"
     stored = folder / "config.yaml"
     new = {"kind": config.kind, **config.to_json()}
-    done = False
+    done, code = False, dict[str, Sequence[str]]()
     if was_begun(folder, stored.name, name):
         old = _stored_config(stored)
         # The kind comes first: with another one nearly every key differs.
@@ -104,11 +105,34 @@ def open_run(config: TrainConfig, dataset: Dataset, processes: int = 1) -> Resum
         checkpoint = None if done else last_checkpoint(folder)
         if checkpoint is not None and before != processes:
             _refuse_other_batch(checkpoint, old, new, before, processes, name)
+        code.update(read_run(folder).code)
     folder.mkdir(parents=True, exist_ok=True)
     if not done:
         write_whole(stored, yaml.safe_dump(new, sort_keys=False, allow_unicode=True))
-        write_run(folder, config, dataset, "started", 0, processes)
+        used = _code_used(config, code)
+        write_run(folder, config, dataset, "started", 0, processes, used)
     return ResumePoint(last_checkpoint(folder), done)
+
+
+def _code_used(
+    config: TrainConfig, before: Mapping[str, Sequence[str]]
+) -> Mapping[str, Sequence[str]]:
+    """The run's modules of the user's own, for `run.json`; what changed since is said.
+
+    It is no reason to refuse: a run that stopped at a fault of a reward goes on once it is mended.
+    """
+    names = [("imports", name) for name in config.imports]
+    for name, weight in config.reward.extra.custom.items():
+        if weight > 0:
+            names.append(("reward.extra", name.rpartition(":")[0]))
+    used: dict[str, Sequence[str]] = {}
+    for key, name in names:
+        was, now = before.get(name, ()), load_module(key, name).sha256
+        used[name] = was if was and was[-1] == now else (*was, now)
+        if was and was[-1] != now:
+            words = f"{config.source}: {key}: {name} has changed since the run was last begun"
+            print(printable(f"{words}; it goes on with what the file says now"), file=sys.stderr)
+    return used
 
 
 def _refuse_other_batch(
@@ -232,9 +256,10 @@ def write_run(
     status: str,
     step: int,
     processes: int,
+    code: Mapping[str, Sequence[str]],
     best: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `run.json`."""
+    """Write `run.json`. For `code` see `RunRecord`."""
     document = {
         "kind": config.kind,
         "status": status,
@@ -244,6 +269,7 @@ def write_run(
         "model": base_model(config),
         "adapter": config.adapter,
         "trained_on": scenes_of_run(dataset, config.split, (base_model(config), config.adapter)),
+        **({"code": code} if code else {}),
         "versions": {"star-tvr": _own_version(), **{name: version(name) for name in LIBRARIES}},
         "python": sys.version.split()[0],
     }
@@ -255,7 +281,8 @@ def close_run(trainer: "Trainer", config: TrainConfig, dataset: Dataset) -> None
     if trainer.is_world_process_zero():
         step, processes = trainer.state.global_step, trainer.args.world_size
         best = best_checkpoint(trainer.args, trainer.state)
-        write_run(config.output_dir, config, dataset, "done", step, processes, best)
+        code = read_run(config.output_dir).code
+        write_run(config.output_dir, config, dataset, "done", step, processes, code, best)
 
 
 def best_checkpoint(args: "TrainingArguments", state: "TrainerState") -> dict[str, Any] | None:

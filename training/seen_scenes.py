@@ -32,6 +32,8 @@ class RunRecord(Settings, extra="ignore"):
     """What it began with."""
     processes: int = 0
     """How many trained together; 0 where it is not known."""
+    code: dict[str, tuple[str, ...]] = {}
+    """Of each module of the user's own, the SHA-256 of its file: all that it was, in order."""
     trained_on: dict[str, Annotated[str, Field(pattern=f"^{SPAN}(,{SPAN})*$")]] = {}
     """Numbers of samples, such as `0-6,9`, by what `scenes_of` says of their data set."""
 

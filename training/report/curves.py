@@ -1,5 +1,6 @@
 """Training curves: which quantities of a run's log are drawn, and how."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -34,6 +35,9 @@ class Panel(NamedTuple):
     band: str = ""
     scale: float = 1
 
+
+MOST_OWN = 8
+"""Rewards of the user's own that are drawn."""
 
 INTERVAL = "interval"
 """A band from `KEY_low` to `KEY_high`."""
@@ -93,7 +97,7 @@ def draw(runs: Sequence[TrainingRun]) -> list[Curves]:
         members = [r for r in runs if (r.kind if r.kind in ("sft", "grpo") else "") == kind]
         members = [r for r in members if any("step" in line for line in r.log)]
         shown = members[: plots.MAX_SERIES]
-        figures = [f for panel in PANELS if (f := _figure(panel, shown)) is not None]
+        figures = [f for panel in _panels(shown) if (f := _figure(panel, shown)) is not None]
         if not figures:
             continue
         notes = []
@@ -110,6 +114,16 @@ def draw(runs: Sequence[TrainingRun]) -> list[Curves]:
             notes.append(f"Only the first {len(shown)} of {len(members)} runs are drawn.")
         found.append(Curves(title, legend(r.name for r in shown), figures, " ".join(notes)))
     return found
+
+
+def _panels(runs: Sequence[TrainingRun]) -> list[Panel]:
+    """The panels, and after those of rewards one for each reward of the user's own."""
+    known = {panel.key for panel in PANELS}
+    logged = dict.fromkeys(key for run in runs for line in run.log for key in line)
+    found = (re.fullmatch(r"rewards/([A-Za-z_][A-Za-z0-9_]{0,60})/mean", key) for key in logged)
+    own = [Panel(m[0], f"Reward {m[1]}", "points") for m in found if m and m[0] not in known]
+    place = 1 + max(k for k, panel in enumerate(PANELS) if panel.key.startswith("rewards/"))
+    return [*PANELS[:place], *own[:MOST_OWN], *PANELS[place:]]
 
 
 def legend(names: Iterable[str]) -> list[tuple[str, str, str]]:
