@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from functools import cache
 from itertools import combinations, permutations, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_where_cameras_and_lamps_stand_tells_nothing_of_the_changes(preset):
         thirds[f"{a}, {b}"] = 3 * thirds[a] + thirds[b]
     first = [p.transformations[0] for p in plans]
     counts = [len(p.transformations) for p in plans]
-    changes = {
+    changes: dict[str, list[Any]] = {
         "object": [t.object for t in first],
         "attribute": [t.attribute for t in first],
         "count": counts,
