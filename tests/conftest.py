@@ -1,6 +1,11 @@
 """Settings that hold for all tests: no network, no quarrel about cores, no flaky deadlines."""
 
 import os
+import signal
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, as would what they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before anything imports torch or a Hugging Face library; child processes inherit them.
 os.environ["HF_HUB_OFFLINE"] = "1"

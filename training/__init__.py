@@ -9,6 +9,7 @@ none imports a later one:
     grpo_losses      which settings of the loss make sense
     user_code        modules of the user's own, loaded
     config           what a run is to do: the configuration, read
+    parquet_files    tables in parquet, read with bounds
     parquet_dataset  an export in parquet as a data set
     fresh_dataset    data that are rendered meanwhile, as a data set
     augment          the same pictures mirrored, reversed, renumbered

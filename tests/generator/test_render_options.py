@@ -276,7 +276,7 @@ def test_depth_normals_and_blend_files_are_validated(extras, tmp_path):
     (folder / first["blend"]).unlink()
     (folder / "sample.json").write_text(text.replace('"depth_scale": 0.001', '"depth_scale": 2'))
     found = tvr("validate", data).stdout
-    assert f"{first['normals']}: is L 64 x 48, and should be RGB 64 x 48" in found
+    assert f"{first['normals']}: is P 64 x 48, and should be RGB 64 x 48" in found
     assert f"{first['blend']}: is missing" in found
     assert f", and {first['depth']} times depth_scale says " in found
     (folder / first["depth"]).write_bytes((folder / first["depth"]).read_bytes()[:-30])
