@@ -13,6 +13,7 @@ docs/training-notes.md: what the configurations of examples/train/ need, on ques
 set.
 """
 
+import gc
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -106,6 +107,7 @@ def measure(kind: str, path: Path) -> tuple[int, dict[str, int], tuple[int, int]
         trainer.add_callback(Look())
 
     callbacks.add_callbacks = with_look
+    gc.collect()  # or what an earlier training left would be given back meanwhile, and taken off
     activities = [torch.profiler.ProfilerActivity.CPU]
     try:
         with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
