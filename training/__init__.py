@@ -31,6 +31,13 @@ none imports a later one:
     reward_logging   how the policy answers, logged
     run_folder       the folder of a run, begun or gone on with
     custom_rewards   rewards of the user's own
+    bootstrap        intervals of a mean
+    replay           what a prediction leads to
+    metrics          how right answers are
+    predictions      answers in files
+    metrics_report   all metrics of a file, with intervals
+    backends         what a model is asked
+    local_backend    a model on this machine
     validation       a split that is asked while training
     checks           what is refused before weights are loaded
     memory           how much memory a training takes
@@ -38,13 +45,14 @@ none imports a later one:
     run_plan         tokens, steps and memory of a run, before it begins
     plan_tables      the same as tables
     curriculum       what a policy is asked next, by its own results
+    fresh_log        how a renderer and a training get on
     fresh_renderer   what renders fresh data, started and watched
-    fresh_log        how it and the training get on
     initial_model    the model that the run begins with
     callbacks        speed, log, progress, a stop if it went wrong
     full_disk        what becomes of a run when the disk is full
     trace_checker    reasoning read and verified
     scene_rewards    further rewards from the ground truth
+    vllm_prompts     prompts as vLLM is to read them
     launch           these programs under accelerate and torchrun
     sft              supervised fine-tuning
     grpo             reinforcement learning

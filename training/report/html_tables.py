@@ -84,7 +84,11 @@ def metric_label(key: str) -> str:
 def setting_words(value: Any) -> str:
     """A setting as text."""
     if isinstance(value, dict):
-        value = ", ".join(f"{k} {v}" for k, v in value.items() if v not in (None, "", {}))
+        parts = {k: v for k, v in value.items() if v not in (None, "", {})}
+        value = ", ".join(
+            f"{k} ({setting_words(v)})" if isinstance(v, dict) else f"{k} {v}"
+            for k, v in parts.items()
+        )
     return NONE if value in (None, "") else str(value)
 
 
