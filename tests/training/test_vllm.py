@@ -64,10 +64,3 @@ def test_vllm_draws_the_answers_that_the_trainer_scores(wide, write_config, tmp_
     assert done.returncode == 0, done.stderr[-3000:]
     for line in read_log(tmp_path / "run")[:2]:
         assert 0.9 < line["sampling/importance_sampling_ratio/mean"] < 1.1  # bfloat16
-
-
-def test_a_model_whose_prompts_vllm_reads_otherwise_is_refused(wide, write_config):
-    """What Idefics3 writes for a picture is more than one token, repeated."""
-    done = train(write_config(**SETTINGS, model=wide("tiny-idefics3")))
-    assert done.returncode == 1
-    assert "error: use_vllm: vLLM read a prompt as " in done.stderr.splitlines()[-1]
