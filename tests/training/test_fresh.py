@@ -27,11 +27,10 @@ from star_tvr.training.fresh_dataset import FreshDataset
 from star_tvr.training.fresh_renderer import Feeding
 from star_tvr.training.rewards import accuracy_reward, resolve_reward
 from tests.benchmarks.fresh_kills import STAGES, children, questions
+from tests.generator.command import linux
 from tests.training.conftest import read_log
 
 LARGE = ["image.width=4000", "image.height=3000"]
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 SFT = {**STAGES["sft"], "max_steps": 8, "save_steps": 2, "logging_steps": 1}
 FRESH = {**STAGES["sft"]["fresh"], "workers": 1, "ahead": 8}
